@@ -1,0 +1,85 @@
+"""Typed errors: each message names the value, what was expected, and the fix."""
+
+import difflib
+import importlib
+from collections.abc import Iterable
+
+import numpy as np
+
+
+class VitError(Exception):
+    """Base of every error this project raises on purpose."""
+
+
+class ShapeError(VitError, ValueError):
+    """An array has the wrong number of axes or the wrong size along one of them."""
+
+
+class DtypeError(VitError, TypeError):
+    """An array has a dtype that the stage does not accept."""
+
+
+class RangeError(VitError, ValueError):
+    """A number lies outside its legal range, or is not finite."""
+
+
+class ConfigError(VitError, ValueError):
+    """A configuration that cannot describe a model."""
+
+
+class DataError(VitError, ValueError):
+    """A data file that is missing, damaged, or not what its name says."""
+
+
+class CheckpointError(VitError, ValueError):
+    """A checkpoint that is damaged or does not fit the model."""
+
+
+class MissingDependencyError(VitError, ImportError):
+    """An optional package is needed and not installed."""
+
+
+def check_shape(name: str, array, expected: tuple) -> None:
+    """Raise ShapeError unless `array.shape` is `expected`; strings and None in `expected` match any size.
+
+    >>> check_shape("weight", np.zeros((4, 3)), ("out", 3))
+    """
+    shape = tuple(array.shape)
+    fits = len(shape) == len(expected) and all(
+        want == have for want, have in zip(expected, shape, strict=True) if isinstance(want, int)
+    )
+    if not fits:
+        wanted = "(" + ", ".join("?" if n is None else str(n) for n in expected) + ")"
+        raise ShapeError(f"{name} has shape {shape}, expected {wanted}")
+
+
+def check_finite(**arrays) -> None:
+    """Raise RangeError if any of the named arrays holds a NaN or an infinity; says how many and where the first is."""
+    for name, array in arrays.items():
+        bad = ~np.isfinite(array)
+        if bad.any():
+            first = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise RangeError(
+                f"{name} holds {int(bad.sum())} non-finite of {bad.size} values, the first at index {first}: "
+                f"{array[first]}; clean the input or find the stage that made it with a tape"
+            )
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """A sentence for an error message: the closest legal names, then all of them (or how many)."""
+    choices = list(choices)
+    close = difflib.get_close_matches(str(name), choices, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    listing = ", ".join(choices) if len(choices) <= 20 else f"{len(choices)} names, e.g. {', '.join(choices[:5])}"
+    return f"{hint}known: {listing}"
+
+
+def require(module: str, extra: str):
+    """Import an optional module, or say which extra brings it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{module} is needed here and could not be imported ({error}); "
+            f"install it with: pip install 'vit-written-twice[{extra}]'"
+        ) from error

@@ -1,0 +1,51 @@
+r"""Keyed randomness: dropout and stochastic-depth masks that both engines share to the bit.
+
+No global generator anywhere. Every draw comes from Philox (Salmon et al. 2011), a counter-based generator, keyed by a
+hash of (seed, purpose, step, site): any mask of any step can be drawn again on its own, in any order, on any machine.
+"""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from vit_common.config import ViTConfig
+
+
+def keyed_rng(seed: int, *key: int | str) -> np.random.Generator:
+    """A generator that depends on `seed` and `key` alone.
+
+    >>> keyed_rng(0, "a", 1).integers(1000) == keyed_rng(0, "a", 1).integers(1000)
+    np.True_
+    """
+    digest = hashlib.blake2b(repr((int(seed), *key)).encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+
+
+def drop_path_rates(config: ViTConfig) -> list[float]:
+    """Stochastic-depth rate of each block: linear from 0 to `drop_path_rate` (Huang et al. 2016, section 3)."""
+    last = max(config.depth - 1, 1)
+    return [config.drop_path_rate * i / last for i in range(config.depth)]
+
+
+def mask_sites(config: ViTConfig, batch: int) -> Iterator[tuple[str, float, tuple[int, ...]]]:
+    """(site, rate, shape) of every place where the model drops something, in the order of the forward pass."""
+    tokens, width = config.num_tokens, config.embed_dim
+    yield "pos_drop", config.pos_drop_rate, (batch, tokens, width)
+    for i, path_rate in enumerate(drop_path_rates(config)):
+        block = f"blocks.{i}"
+        yield f"{block}.attn.attn_drop", config.attn_drop_rate, (batch, config.num_heads, tokens, tokens)
+        yield f"{block}.attn.proj_drop", config.proj_drop_rate, (batch, tokens, width)
+        yield f"{block}.drop_path1", path_rate, (batch,)
+        yield f"{block}.mlp.drop1", config.proj_drop_rate, (batch, tokens, config.mlp_dim)
+        yield f"{block}.mlp.drop2", config.proj_drop_rate, (batch, tokens, width)
+        yield f"{block}.drop_path2", path_rate, (batch,)
+
+
+def make_masks(config: ViTConfig, batch: int, seed: int, step: int) -> dict[str, np.ndarray]:
+    """Keep-masks (True = keep) of one training step; sites whose rate is 0 are left out."""
+    return {
+        site: keyed_rng(seed, "mask", step, site).random(shape, dtype=np.float32) >= np.float32(rate)
+        for site, rate, shape in mask_sites(config, batch)
+        if rate > 0
+    }
