@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vit_common.errors import ConfigError, nearest
+from vit_common.variant import Variant
 
 Pair = int | tuple[int, int]
 
 
 @dataclass(frozen=True)
-class ViTConfig:
+class ViTConfig(Variant):
     r"""A plain pre-norm Vision Transformer (Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929).
+
+    What other Vision Transformers have beyond it are the fields of `Variant`; by default there is none of it.
 
     Sizes are in pixels; `image_size` and `patch_size` may be an int or a (height, width) pair and are stored as pairs.
 
@@ -36,12 +39,13 @@ class ViTConfig:
     """attention heads NH; the head width is HD = D / NH"""
     mlp_ratio: float = 4.0
     """hidden width of the MLP as a multiple of D"""
-    pos_embed: Literal["learned", "sincos_1d", "sincos_2d", "none"] = "learned"
+    pos_embed: Literal["learned", "sincos_1d", "sincos_2d", "sincos_2d_inclusive", "none"] = "learned"
     """positional encoding added to the tokens"""
     class_token: bool = True
     """prepend a learned class token to the patches"""
-    pool: Literal["cls", "mean"] = "cls"
-    """what the head reads: the class token, or the mean of the patch tokens (the class token left out)"""
+    pool: Literal["cls", "mean", "max", "avg_max", "cls_mean", "map"] = "cls"
+    """what the head reads: the class token, or the mean of the patch tokens (the class token left out); in variants
+    also their maximum, the mean of both, the class token beside the mean, or what attention pooling reads"""
     norm_eps: float = 1e-6
     """epsilon inside the square root of LayerNorm"""
     pos_drop_rate: float = 0.0
@@ -69,23 +73,24 @@ class ViTConfig:
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name}={getattr(self, name)!r} is unknown; {nearest(getattr(self, name), choices)}")
         (height, width), (patch_h, patch_w) = self.image_size, self.patch_size
-        if height % patch_h or width % patch_w:
+        if (height % patch_h or width % patch_w) and not self.patch_crop:
             raise ConfigError(
                 f"image_size {height}x{width} is not divisible by patch_size {patch_h}x{patch_w}; "
                 f"choose a patch that divides both sides, or resize the image to "
                 f"{max(1, round(height / patch_h)) * patch_h}x{max(1, round(width / patch_w)) * patch_w}"
             )
-        if self.embed_dim % self.num_heads:
+        if self.attn_head_dim is None and self.embed_dim % self.num_heads:
             fits = [n for n in range(1, self.embed_dim + 1) if self.embed_dim % n == 0]
             raise ConfigError(f"num_heads={self.num_heads} does not divide embed_dim={self.embed_dim}; use one of {fits}")
-        if self.pool == "cls" and not self.class_token:
-            raise ConfigError("pool='cls' needs class_token=True; without a class token use pool='mean'")
+        if self.pool in ("cls", "cls_mean") and not self.class_token:
+            raise ConfigError(f"pool={self.pool!r} needs class_token=True; without a class token use pool='mean'")
         if not self.mlp_ratio > 0 or self.mlp_dim < 1:
             raise ConfigError(f"mlp_ratio={self.mlp_ratio} gives a hidden width of {self.mlp_dim}; expected at least 1")
         if not self.norm_eps > 0:
             raise ConfigError(f"norm_eps={self.norm_eps} must be positive, e.g. 1e-6")
-        if self.pos_embed == "sincos_2d" and self.embed_dim % 4:
-            raise ConfigError(f"pos_embed='sincos_2d' needs embed_dim divisible by 4, got {self.embed_dim}")
+        if self.pos_embed.startswith("sincos_2d") and self.embed_dim % 4:
+            raise ConfigError(f"pos_embed={self.pos_embed!r} needs embed_dim divisible by 4, got {self.embed_dim}")
+        self.check_variant()
 
     @property
     def grid_size(self) -> tuple[int, int]:
@@ -99,8 +104,8 @@ class ViTConfig:
 
     @property
     def num_tokens(self) -> int:
-        """Sequence length T: the patches, and the class token where there is one."""
-        return self.num_patches + self.class_token
+        """Sequence length T: the patches, and the class token (in variants, also others) before them."""
+        return self.num_patches + self.num_prefix_tokens
 
     @property
     def patch_dim(self) -> int:
@@ -109,20 +114,27 @@ class ViTConfig:
 
     @property
     def head_dim(self) -> int:
-        return self.embed_dim // self.num_heads
+        return self.attn_head_dim or self.embed_dim // self.num_heads
+
+    @property
+    def attn_dim(self) -> int:
+        """Inner width of attention, NH * HD: the width D unless `attn_head_dim` says otherwise."""
+        return self.num_heads * self.head_dim
 
     @property
     def mlp_dim(self) -> int:
         """Hidden width M of the MLP, truncated as in timm."""
-        return int(self.embed_dim * self.mlp_ratio)
+        return self.mlp_hidden or int(self.embed_dim * self.mlp_ratio)
 
     def replace(self, **changes: Any) -> "ViTConfig":
         """A copy with some fields changed, validated again."""
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; `from_dict` is the inverse."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        """Plain JSON types; `from_dict` is the inverse. Of the variant's fields, those that differ from the plain model."""
+        names = [f.name for f in dataclasses.fields(self) if f.name not in Variant.__dataclass_fields__]
+        values = {name: getattr(self, name) for name in names} | self.variant_fields()
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ViTConfig":
@@ -142,6 +154,28 @@ class ViTConfig:
         if name not in PRESETS:
             raise ConfigError(f"preset {name!r} is unknown; {nearest(name, PRESETS)}")
         return cls.from_dict({**PRESETS[name], **overrides})
+
+    @classmethod
+    def from_timm(cls, name: str, **model_args: Any) -> "ViTConfig":
+        """The configuration of a timm architecture, with timm's own constructor arguments as overrides.
+
+        Raises:
+            ConfigError: an unknown name (the message says the nearest), or an argument that has no counterpart here.
+        """
+        from vit_common.timm_config import timm_fields
+
+        return cls(**timm_fields(name, model_args))
+
+    @classmethod
+    def from_huggingface(cls, values: dict[str, Any]) -> "ViTConfig":
+        """The configuration that a Hugging Face `config.json` describes.
+
+        Raises:
+            ConfigError: an unknown `model_type`, or an option that has no counterpart here.
+        """
+        from vit_common.huggingface_config import huggingface_fields
+
+        return cls(**huggingface_fields(values))
 
 
 def _pair(name: str, value: Any) -> tuple[int, int]:
