@@ -1,0 +1,298 @@
+r"""The bound of every stage: its formula, forward and backward, in the arithmetic of `tolerances.Bounded`.
+
+Each function returns `(y, pullback)`; `pullback(dy)` gives the gradients by name. They are written from the equations,
+not from either engine, and being bounds they leave the order of every sum open. Where a bound is proved from a shorter
+formula than the engines use (a residual sum, a concatenation), the difference is one rounding, which is counted.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from parity_tests.tolerances import Bounded, concatenate, unit_roundoff
+
+Pullback = Callable[[Bounded], dict[str, Bounded]]
+Grads = dict[str, Bounded]
+
+
+def rows(x: Bounded) -> Bounded:
+    return x.map(lambda a: a.reshape(-1, a.shape[-1]))
+
+
+def like(x: Bounded, shape) -> Bounded:
+    return x.map(lambda a: a.reshape(shape))
+
+
+def under(prefix: str, grads: Grads) -> Grads:
+    return {f"{prefix}.{name}": g for name, g in grads.items()}
+
+
+def sub(params: Grads, prefix: str) -> Grads:
+    return {n[len(prefix) + 1 :]: p for n, p in params.items() if n.startswith(prefix + ".")}
+
+
+def linear(x: Bounded, weight: Bounded, bias: Bounded | None = None) -> tuple[Bounded, Pullback]:
+    r"""$\gamma_{I+1} (|x||W|^\top + |b|)$, the bias being one more term of the sum, which an engine may add first;
+    $\gamma_O |g||W|$, $\gamma_R |g|^\top|x|$ and $\gamma_R \sum|g|$ back."""
+    x2 = rows(x)
+    if bias is None:
+        y = x2 @ weight.T
+    else:
+        one = Bounded(np.ones((len(x2.v), 1)), 0.0, x.dtype)
+        y = concatenate([x2, one], 1) @ concatenate([weight, bias.map(lambda b: b[:, None])], 1).T
+
+    def pullback(dy: Bounded) -> Grads:
+        d2 = rows(dy)
+        grads = {"x": like(d2 @ weight, x.v.shape), "weight": d2.T @ x2}
+        return grads if bias is None else {**grads, "bias": d2.sum(0, keepdims=False)}
+
+    return like(y, (*x.v.shape[:-1], weight.v.shape[0])), pullback
+
+
+def patch_embed(images: Bounded, weight: Bounded, bias: Bounded | None = None) -> tuple[Bounded, Pullback]:
+    r"""The linear map's bound; cutting into patches only moves numbers."""
+    from parity_tests.naive import patchify_loops, unpatchify_loops
+
+    patch = weight.v.shape[2:]
+    flat = weight.map(lambda a: a.reshape(a.shape[0], -1))
+    y, back = linear(images.map(lambda a: patchify_loops(a, patch)), flat, bias)
+
+    def pullback(dy: Bounded) -> Grads:
+        grads = back(dy)
+        grads["weight"] = like(grads["weight"], weight.v.shape)
+        grads["x"] = grads["x"].map(lambda a: unpatchify_loops(a, images.v.shape[1:], patch))
+        return grads
+
+    return y, pullback
+
+
+def class_token(x: Bounded, cls_token: Bounded) -> tuple[Bounded, Pullback]:
+    r"""Copies are exact; $\gamma_B \sum_b |g_{b0}|$ for the token."""
+    first = cls_token.map(lambda a: np.repeat(a, x.v.shape[0], axis=0))
+    return concatenate([first, x], 1), lambda dy: {"x": dy[:, 1:], "cls_token": dy[:, :1].sum(0)}
+
+
+def pos_embed(x: Bounded, pos: Bounded) -> tuple[Bounded, Pullback]:
+    r"""One rounding; $\gamma_B \sum_b |g_b|$ for the positions."""
+    return x + pos, lambda dy: {"x": dy, "pos_embed": dy.sum(0)}
+
+
+def layer_norm(x: Bounded, weight: Bounded, bias: Bounded, eps: float) -> tuple[Bounded, Pullback]:
+    r"""Two passes: the mean's error $\gamma_D \operatorname{mean}|x|$ enters the centred values and through them all else."""
+    centred = x - x.mean(-1)
+    rstd = ((centred * centred).mean(-1) + eps).rsqrt()
+    xhat = centred * rstd
+
+    def pullback(dy: Bounded) -> Grads:
+        dxhat = dy * weight
+        inner = dxhat - dxhat.mean(-1) - xhat * (dxhat * xhat).mean(-1)
+        lead = tuple(range(dy.v.ndim - 1))
+        return {"x": inner * rstd, "weight": (dy * xhat).sum(lead, False), "bias": dy.sum(lead, False)}
+
+    return xhat * weight + bias, pullback
+
+
+def gelu(x: Bounded) -> tuple[Bounded, Pullback]:
+    r"""$x\Phi(x)$ and $\Phi(x) + x\varphi(x)$, error through $\operatorname{erf}$ and $\exp$."""
+    cdf = ((x * math.sqrt(0.5)).erf() + 1.0) * 0.5
+    pdf = (x * x * -0.5).exp() * (1.0 / math.sqrt(2.0 * math.pi))
+    slope = cdf + x * pdf
+    return x * cdf, lambda dy: {"x": dy * slope}
+
+
+def dropout(x: Bounded, mask, rate: float) -> tuple[Bounded, Pullback]:
+    r"""Exact zeros, and two roundings (the scale, the product) elsewhere."""
+    if mask is None:
+        return x, lambda dy: {"x": dy}
+    scale = mask.reshape(mask.shape + (1,) * (x.v.ndim - mask.ndim)) / (1.0 - rate)
+    factor = Bounded(scale, 2 * x.u * scale, x.dtype)
+    return x * factor, lambda dy: {"x": dy * factor}
+
+
+def softmax(x: Bounded) -> tuple[Bounded, Pullback]:
+    r"""Blanchard, Higham and Higham 2021, section 4: the shift costs $u|x_i - m|$, the sum $\gamma_T$."""
+    exps = (x - x.v.max(-1, keepdims=True)).exp()
+    probs = exps / exps.sum(-1)
+
+    def pullback(dy: Bounded) -> Grads:
+        return {"x": probs * (dy - (dy * probs).sum(-1))}
+
+    return probs, pullback
+
+
+def attention(q: Bounded, k: Bounded, v: Bounded, drop_mask=None, drop_rate: float = 0.0) -> tuple[Bounded, Pullback]:
+    scale = 1.0 / math.sqrt(q.v.shape[-1])
+    probs, softmax_back = softmax((q * scale) @ k.T)
+    dropped, drop_back = dropout(probs, drop_mask, drop_rate)
+
+    def pullback(dy: Bounded) -> Grads:
+        dscores = softmax_back(drop_back(dy @ v.T)["x"])["x"]
+        return {"q": dscores @ k * scale, "k": dscores.T @ q * scale, "v": dropped.T @ dy}
+
+    return dropped @ v, pullback
+
+
+def split_heads(x: Bounded, heads: int) -> Bounded:
+    batch, tokens, width = x.v.shape
+    return x.map(lambda a: a.reshape(batch, tokens, heads, width // heads).transpose(0, 2, 1, 3))
+
+
+def merge_heads(x: Bounded) -> Bounded:
+    batch, heads, tokens, dim = x.v.shape
+    return x.map(lambda a: a.transpose(0, 2, 1, 3).reshape(batch, tokens, heads * dim))
+
+
+def multi_head(params: Grads, x: Bounded, config, masks=None) -> tuple[Bounded, Pullback]:
+    masks = masks or {}
+    qkv, qkv_back = linear(x, params["qkv.weight"], params["qkv.bias"])
+    width = config.embed_dim
+    q, k, v = (split_heads(qkv[..., i * width : (i + 1) * width], config.num_heads) for i in range(3))
+    heads, attention_back = attention(q, k, v, masks.get("attn_drop"), config.attn_drop_rate)
+    out, proj_back = linear(merge_heads(heads), params["proj.weight"], params["proj.bias"])
+    y, drop_back = dropout(out, masks.get("proj_drop"), config.proj_drop_rate)
+
+    def pullback(dy: Bounded) -> Grads:
+        g_proj = proj_back(drop_back(dy)["x"])
+        parts = attention_back(split_heads(g_proj.pop("x"), config.num_heads))
+        g_qkv = qkv_back(concatenate([merge_heads(parts[n]) for n in "qkv"], -1))
+        return {"x": g_qkv.pop("x"), **under("qkv", g_qkv), **under("proj", g_proj)}
+
+    return y, pullback
+
+
+def mlp(params: Grads, x: Bounded, config, masks=None) -> tuple[Bounded, Pullback]:
+    masks = masks or {}
+    hidden, fc1_back = linear(x, params["fc1.weight"], params["fc1.bias"])
+    act, act_back = gelu(hidden)
+    dropped, drop1_back = dropout(act, masks.get("drop1"), config.proj_drop_rate)
+    out, fc2_back = linear(dropped, params["fc2.weight"], params["fc2.bias"])
+    y, drop2_back = dropout(out, masks.get("drop2"), config.proj_drop_rate)
+
+    def pullback(dy: Bounded) -> Grads:
+        g_fc2 = fc2_back(drop2_back(dy)["x"])
+        g_fc1 = fc1_back(act_back(drop1_back(g_fc2.pop("x"))["x"])["x"])
+        return {"x": g_fc1.pop("x"), **under("fc1", g_fc1), **under("fc2", g_fc2)}
+
+    return y, pullback
+
+
+def encoder_block(params: Grads, x: Bounded, config, masks=None, drop_path_rate: float = 0.0) -> tuple[Bounded, Pullback]:
+    masks = masks or {}
+    drops = {name: {k[len(name) + 1 :]: m for k, m in masks.items() if k.startswith(name + ".")} for name in ("attn", "mlp")}
+    n1, norm1_back = layer_norm(x, params["norm1.weight"], params["norm1.bias"], config.norm_eps)
+    a, attn_back = multi_head(sub(params, "attn"), n1, config, drops["attn"])
+    a, path1_back = dropout(a, masks.get("drop_path1"), drop_path_rate)
+    z = x + a
+    n2, norm2_back = layer_norm(z, params["norm2.weight"], params["norm2.bias"], config.norm_eps)
+    m, mlp_back = mlp(sub(params, "mlp"), n2, config, drops["mlp"])
+    m, path2_back = dropout(m, masks.get("drop_path2"), drop_path_rate)
+
+    def pullback(dy: Bounded) -> Grads:
+        g_mlp = mlp_back(path2_back(dy)["x"])
+        g_norm2 = norm2_back(g_mlp.pop("x"))
+        dz = g_norm2.pop("x") + dy
+        g_attn = attn_back(path1_back(dz)["x"])
+        g_norm1 = norm1_back(g_attn.pop("x"))
+        dx = g_norm1.pop("x") + dz
+        named = {"norm1": g_norm1, "attn": g_attn, "norm2": g_norm2, "mlp": g_mlp}
+        return {"x": dx, **{key: g for prefix, grads in named.items() for key, g in under(prefix, grads).items()}}
+
+    return z + m, pullback
+
+
+def encoder(params: Grads, x: Bounded, config, masks=None) -> tuple[Bounded, Pullback]:
+    masks, backs = masks or {}, []
+    for i in range(config.depth):
+        rate = config.drop_path_rate * i / max(config.depth - 1, 1)
+        drops = {k[len(str(i)) + 1 :]: m for k, m in masks.items() if k.startswith(f"{i}.")}
+        x, back = encoder_block(sub(params, str(i)), x, config, drops, rate)
+        backs.append(back)
+
+    def pullback(dy: Bounded) -> Grads:
+        grads: Grads = {}
+        for i, back in reversed(list(enumerate(backs))):
+            g = back(dy)
+            dy = g.pop("x")
+            grads |= under(str(i), g)
+        return {"x": dy, **grads}
+
+    return x, pullback
+
+
+def pool(x: Bounded, pool: str, prefix: int) -> tuple[Bounded, Pullback]:
+    tokens = x.v.shape[1]
+    if pool == "cls":
+        return x[:, 0], lambda dy: {"x": dy.map(lambda a: np.pad(a[:, None], ((0, 0), (0, tokens - 1), (0, 0))))}
+    count = tokens - prefix
+
+    def pullback(dy: Bounded) -> Grads:
+        each = dy / float(count)
+        return {"x": each.map(lambda a: np.pad(np.repeat(a[:, None], count, 1), ((0, 0), (prefix, 0), (0, 0))))}
+
+    return x[:, prefix:].mean(1, keepdims=False), pullback
+
+
+def head(params: Grads, x: Bounded, config) -> tuple[Bounded, Pullback]:
+    pooled, pool_back = pool(x, config.pool, int(config.class_token))
+    if not config.num_classes:
+        return pooled, pool_back
+    logits, linear_back = linear(pooled, params["weight"], params["bias"])
+
+    def pullback(dy: Bounded) -> Grads:
+        grads = linear_back(dy)
+        return {**pool_back(grads.pop("x")), **grads}
+
+    return logits, pullback
+
+
+def cross_entropy(logits: Bounded, labels, label_smoothing: float) -> tuple[Bounded, Pullback]:
+    r"""Log-sum-exp of Blanchard, Higham and Higham 2021, section 3; the gradient is a softmax less its target."""
+    batch, classes = logits.v.shape
+    shifted = logits - logits.v.max(1, keepdims=True)
+    log_probs = shifted - shifted.exp().sum(1).log()
+    target = np.full((batch, classes), label_smoothing / classes)
+    target[np.arange(batch), labels] += 1.0 - label_smoothing
+    losses = (log_probs * target).sum(1, keepdims=False)
+
+    def pullback(dy: Bounded) -> Grads:
+        return {"x": (log_probs.exp() - target) * (dy / float(batch))}
+
+    return -losses.mean(0, keepdims=False), pullback
+
+
+def vit(params: Grads, images: Bounded, config, masks=None) -> tuple[Bounded, Pullback]:
+    from parity_tests.naive import sincos_positions
+
+    masks, backs = masks or {}, {}
+    weights = params["patch_embed.proj.weight"], params["patch_embed.proj.bias"]
+    x, backs["patch"] = patch_embed(images, *weights)
+    if config.class_token:
+        x, backs["class"] = class_token(x, params["cls_token"])
+    if config.pos_embed != "none":
+        fixed = config.pos_embed != "learned"
+        table = sincos_positions(config) if fixed else None
+        # A table rounded once to the dtype; before that the angle, up to T, has a relative error of a few float64 u.
+        angle_error = 8 * config.num_tokens * unit_roundoff(np.float64)
+        error = images.u * np.abs(table) + angle_error if fixed else 0.0
+        pos = Bounded(table, error, images.dtype) if fixed else params["pos_embed"]
+        x, backs["pos"] = pos_embed(x, pos)
+    x, backs["drop"] = dropout(x, masks.get("pos_drop"), config.pos_drop_rate)
+    drops = {k[len("blocks.") :]: m for k, m in masks.items() if k.startswith("blocks.")}
+    x, backs["blocks"] = encoder(sub(params, "blocks"), x, config, drops)
+    x, backs["norm"] = layer_norm(x, params["norm.weight"], params["norm.bias"], config.norm_eps)
+    logits, backs["head"] = head(sub(params, "head"), x, config)
+
+    def pullback(dy: Bounded) -> Grads:
+        grads: Grads = {}
+        for stage, prefix in (("head", "head"), ("norm", "norm"), ("blocks", "blocks"), ("drop", ""), ("pos", ""),
+                              ("class", ""), ("patch", "patch_embed.proj")):
+            if stage in backs:
+                g = backs[stage](dy)
+                dy = g.pop("x")
+                grads |= under(prefix, g) if prefix else g
+        if config.pos_embed != "learned":
+            grads.pop("pos_embed", None)
+        return {"x": dy, **grads}
+
+    return logits, pullback

@@ -1,0 +1,30 @@
+"""Hypothesis profiles and the command-line options of the suite."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from parity_tests import harness
+
+QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+settings.register_profile("smoke", max_examples=10, deadline=None, suppress_health_check=QUIET)
+settings.register_profile("default", max_examples=60, deadline=None, suppress_health_check=QUIET, print_blob=True)
+settings.register_profile("deep", max_examples=3000, deadline=None, suppress_health_check=QUIET, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--engine", default="numpy_vit", help="module or .py file whose stage functions are tested")
+
+
+def pytest_configure(config):
+    harness.ENGINE = harness.load_engine(config.getoption("--engine"))
+
+
+@pytest.fixture(autouse=True)
+def _strict_floating_point():
+    """Overflow to infinity is legal at the ends of the range and compared as such; it is no error by itself."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+        yield

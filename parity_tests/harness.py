@@ -1,0 +1,325 @@
+r"""One harness for every stage: run it in both engines, hold every output and gradient against its derived bound.
+
+What a check does, always: random upstream gradients (never ones: with ones the gradients of softmax and LayerNorm
+vanish); exact dtype, shape and names; inputs, parameters and caches not written to; NaN never equal to anything.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import torch_vit
+from parity_tests import bounds, strategies
+from parity_tests.strategies import LAYOUTS, Case
+from parity_tests.tolerances import Bounded, unit_roundoff
+
+Array = np.ndarray
+Named = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How to run one stage.
+
+    `kind`: "leaf" takes its arrays as positional arguments, "composite" takes (params, x, config, ...).
+    `first`: what the stage calls its first array; gradients come back as dx (an array), by name, or in a tuple.
+    """
+
+    name: str
+    cases: Any
+    bound: Callable[..., tuple[Bounded, Callable]]
+    kind: str = "leaf"
+    analytic: bool = True
+
+    def forward(self, engine: Any, arrays: Named, options: dict[str, Any]) -> tuple[Any, Any]:
+        """(y, cache) of a NumPy engine."""
+        function = stage_function(engine, f"{self.name}_forward")
+        return self._call(function, arrays, options)
+
+    def backward(self, engine: Any, dy: Any, cache: Any, arrays: Named) -> Named:
+        """Gradient of every differentiable input, by name."""
+        function = stage_function(engine, f"{self.name}_backward")
+        result = function(cache, dy) if self.name == "cross_entropy" else function(dy, cache)
+        if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict):
+            dx, grads = result
+            return {"x": dx, **grads}
+        if isinstance(result, tuple):
+            return dict(zip(arrays, result, strict=True))
+        return {"x": result}
+
+    def torch(self, tensors: dict[str, torch.Tensor], options: dict[str, Any]) -> torch.Tensor:
+        """y of the torch engine."""
+        return self._call(getattr(torch_vit, f"{self.name}_forward"), tensors, _tensor_options(options))
+
+    def bounded(self, arrays: dict[str, Bounded], options: dict[str, Any]) -> tuple[Bounded, Callable]:
+        return self._call(self.bound, arrays, options)
+
+    def _call(self, function: Callable, arrays: dict[str, Any], options: dict[str, Any]) -> Any:
+        if self.kind == "leaf":
+            return function(*arrays.values(), **options)
+        params = {name: a for name, a in arrays.items() if name != "x"}
+        return function(params, arrays["x"], **options)
+
+
+def _tensor_options(options: dict[str, Any]) -> dict[str, Any]:
+    def convert(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return torch.from_numpy(value.copy())
+        return {k: convert(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    return {name: convert(value) for name, value in options.items()}
+
+
+def _leaf(name: str, cases: Any, bound: Callable) -> Stage:
+    return Stage(name, cases, bound)
+
+
+def _composite(name: str, bound: Callable) -> Stage:
+    return Stage(name, strategies.composite_cases(name), bound, kind="composite")
+
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in [
+        _leaf("linear", strategies.linear_cases(), bounds.linear),
+        _leaf("patch_embed", strategies.patch_embed_cases(), bounds.patch_embed),
+        _leaf("class_token", strategies.class_token_cases(), bounds.class_token),
+        _leaf("pos_embed", strategies.pos_embed_cases(), bounds.pos_embed),
+        _leaf("layer_norm", strategies.layer_norm_cases(), bounds.layer_norm),
+        _leaf("gelu", strategies.gelu_cases(), bounds.gelu),
+        _leaf("dropout", strategies.dropout_cases(), bounds.dropout),
+        _leaf("drop_path", strategies.drop_path_cases(), bounds.dropout),
+        _leaf("softmax", strategies.softmax_cases(), bounds.softmax),
+        _leaf("attention", strategies.attention_cases(), bounds.attention),
+        _composite("multi_head", bounds.multi_head),
+        _composite("mlp", bounds.mlp),
+        _composite("encoder_block", bounds.encoder_block),
+        _composite("encoder", bounds.encoder),
+        _leaf("pool", strategies.pool_cases(), bounds.pool),
+        _composite("head", bounds.head),
+        _leaf("cross_entropy", strategies.loss_cases(), bounds.cross_entropy),
+        _composite("vit", bounds.vit),
+    ]
+}
+
+
+# ---- the engine under test -------------------------------------------------------------------------------------
+
+
+def load_engine(where: str) -> Any:
+    """A module by dotted name or by the path of a .py file."""
+    if not where.endswith(".py"):
+        return importlib.import_module(where)
+    spec = importlib.util.spec_from_file_location("engine_under_test", Path(where).resolve())
+    if spec is None or spec.loader is None:
+        raise pytest.UsageError(f"--engine {where}: no Python file there")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+ENGINE: Any = importlib.import_module("numpy_vit")
+
+
+def stage_function(engine: Any, name: str) -> Callable:
+    function = getattr(engine, name, None)
+    if function is None:
+        pytest.skip(f"not tested: the engine {engine.__name__} has no {name}")
+    return function
+
+
+# ---- the report ------------------------------------------------------------------------------------------------
+
+RECORDS: dict[tuple[str, str, str], dict[str, float]] = {}
+
+
+def record(stage: str, dtype: Any, tensor: str, error: Array, bound: Array, scale: Array) -> None:
+    """Keep the worst error seen, in units of eps of the tensor's own size, and as a share of its bound."""
+    eps = float(np.finfo(dtype).eps)
+    size = float(np.max(np.abs(scale), initial=0.0)) or 1.0
+    finite = np.isfinite(bound) & (bound > 0)
+    share = float(np.max(error[finite] / bound[finite], initial=0.0))
+    row = RECORDS.setdefault((stage, np.dtype(dtype).name, tensor), {"examples": 0, "worst_eps": 0.0, "of_bound": 0.0, "bound_eps": 0.0})
+    row["examples"] += 1
+    worst = float(np.max(error, initial=0.0)) / size / eps
+    if worst >= row["worst_eps"]:
+        row["worst_eps"] = worst
+        row["bound_eps"] = float(np.max(bound[finite], initial=0.0)) / size / eps
+    row["of_bound"] = max(row["of_bound"], share)
+
+
+# ---- running both engines --------------------------------------------------------------------------------------
+
+
+def cast(arrays: Named, dtype: Any, layout: str = "C") -> Named:
+    return {name: LAYOUTS[layout](a.astype(dtype)) for name, a in arrays.items()}
+
+
+def upstream(y: Any, seed: int) -> Array:
+    """A random gradient of the output's shape, exactly representable in float32."""
+    return np.asarray(strategies.normal(seed, np.shape(y)))
+
+
+def run_torch(stage: Stage, case: Case, dtype: Any, dy: Array | None, seed: int) -> tuple[Array, Named, Array]:
+    tensors = {n: torch.from_numpy(np.array(a.astype(dtype))).requires_grad_() for n, a in case.arrays.items()}
+    y = stage.torch(tensors, case.options)
+    dy = upstream(y.detach(), seed) if dy is None else dy
+    grads = torch.autograd.grad(
+        y, list(tensors.values()), torch.from_numpy(np.array(dy.astype(dtype))), allow_unused=True
+    )
+    named = {n: np.zeros(a.shape, dtype) if g is None else g.numpy() for (n, a), g in zip(case.arrays.items(), grads, strict=True)}
+    return y.detach().numpy(), named, dy
+
+
+def run_numpy(stage: Stage, case: Case, dtype: Any, dy: Array, layout: str = "C") -> tuple[Array, Named]:
+    """Forward and backward of the engine under test, with everything checked that is not a number."""
+    arrays = cast(case.arrays, dtype, layout)
+    before = {name: a.copy() for name, a in arrays.items()}
+    y, cache = stage.forward(ENGINE, arrays, case.options)
+    y_before, dy_given = np.array(y), LAYOUTS[layout](np.asarray(dy.astype(dtype)))
+    if stage.name == "cross_entropy":
+        dy_given = float(dy_given)
+    grads = stage.backward(ENGINE, dy_given, cache, arrays)
+    again = stage.backward(ENGINE, dy_given, cache, arrays)
+    assert set(grads) == set(arrays), f"{stage.name}: gradients for {sorted(grads)}, expected {sorted(arrays)}"
+    for name, a in arrays.items():
+        assert np.array_equal(a, before[name], equal_nan=True), f"{stage.name} wrote to its input {name}"
+        assert grads[name].shape == a.shape, f"{stage.name}: gradient of {name} is {grads[name].shape}, not {a.shape}"
+        assert grads[name].dtype == dtype, f"{stage.name}: gradient of {name} is {grads[name].dtype}"
+        assert np.array_equal(grads[name], again[name], equal_nan=True), (
+            f"{stage.name}: a second backward gives another gradient of {name}: the cache was written to"
+        )
+    assert np.asarray(y).dtype == dtype, f"{stage.name}: output is {np.asarray(y).dtype}, not {np.dtype(dtype)}"
+    assert np.array_equal(y, y_before, equal_nan=True), f"{stage.name}: the backward wrote to the output"
+    if isinstance(dy_given, np.ndarray):
+        assert np.array_equal(dy_given, dy.astype(dtype), equal_nan=True), f"{stage.name} wrote to its upstream gradient"
+    return np.asarray(y), grads
+
+
+def derive_bounds(stage: Stage, case: Case, dtype: Any, dy: Array) -> Named:
+    """Bound of the output ("y") and of every gradient, for one engine computing in `dtype`."""
+    inputs = {n: Bounded(a, 0.0, dtype) for n, a in case.arrays.items()}
+    with np.errstate(over="ignore", invalid="ignore"):
+        y, pullback = stage.bounded(inputs, case.options)
+        grads = pullback(Bounded(dy, 0.0, dtype))
+        if stage.kind == "leaf" and "x" in grads and "x" not in case.arrays:
+            grads[next(iter(case.arrays))] = grads.pop("x")
+    return {"y": y.e, **{name: g.e for name, g in grads.items()}}
+
+
+# ---- checks ----------------------------------------------------------------------------------------------------
+
+
+def assert_within(stage: str, tensor: str, dtype: Any, got: Array, want: Array, bound: Array) -> None:
+    """Elementwise |got - want| <= bound. A NaN in either fails; an infinity must be met by the same infinity."""
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    assert got.shape == want.shape, f"{stage}: {tensor} has shape {got.shape}, expected {want.shape}"
+    with np.errstate(invalid="ignore"):
+        error = np.where(got == want, 0.0, np.abs(got - want))
+    bound = np.broadcast_to(bound, error.shape)
+    record(stage, dtype, tensor, error, bound, want)
+    bad = ~(error <= bound)
+    if bad.any():
+        at = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise AssertionError(
+            f"{stage}: {tensor} in {np.dtype(dtype).name} differs at {bad.sum()} of {bad.size} places, first at {at}: "
+            f"got {got[at]!r}, expected {want[at]!r}, error {error[at]:.3e}, bound {bound[at]:.3e}"
+        )
+
+
+def check_parity(stage: Stage, case: Case, dtype: Any, layout: str, seed: int) -> None:
+    """Oracle 1: torch autograd. float64: both engines within their bounds of each other; float32: of the float64 truth."""
+    y_true, g_true, dy = run_torch(stage, case, np.float64, None, seed)
+    y, grads = run_numpy(stage, case, dtype, dy, layout)
+    bound = derive_bounds(stage, case, dtype, dy)
+    engines = 2 if dtype == np.float64 else 1  # in float64 the torch side rounds as much as we do
+    assert_within(stage.name, "y", dtype, y, y_true, engines * bound["y"])
+    for name, g in grads.items():
+        assert_within(stage.name, name, dtype, g, g_true[name], engines * bound[name])
+
+
+def check_error_ratio(stage: Stage, case: Case, seed: int) -> None:
+    r"""In float32, the NumPy engine's error is at most twice torch's own, and a few eps a stage.
+
+    Errors of all tensors are pooled as a root mean square, each in units of its own bound, so that one lucky element
+    on torch's side decides nothing. The floor: every engine may round each result a few times.
+    """
+    y_true, g_true, dy = run_torch(stage, case, np.float64, None, seed)
+    y_torch, g_torch, _ = run_torch(stage, case, np.float32, dy, seed)
+    y, grads = run_numpy(stage, case, np.float32, dy)
+    bound = derive_bounds(stage, case, np.float32, dy)
+
+    def pooled(run: Named) -> float:
+        squares = [
+            np.square((np.asarray(run[n], np.float64) - truth) / bound[n])[np.isfinite(bound[n]) & (bound[n] > 0)]
+            for n, truth in {"y": y_true, **g_true}.items()
+        ]
+        flat = np.concatenate([np.ravel(s) for s in squares])
+        return float(np.sqrt(flat.mean())) if flat.size else 0.0
+
+    u = unit_roundoff(np.float32)
+    floor = pooled({n: truth * (1 + FEW * u) for n, truth in {"y": y_true, **g_true}.items()})
+    ours, theirs = pooled({"y": y, **grads}), pooled({"y": y_torch, **g_torch})
+    assert ours <= 2 * theirs + floor, f"{stage.name}: float32 error {ours:.3e} of the bound, torch's own is {theirs:.3e}"
+
+
+FEW = 16.0  # units roundoff: a handful of roundings of the result itself, in each of which an engine may be unlucky
+
+
+def check_directional(stage: Stage, case: Case, seed: int) -> None:
+    r"""Oracle 2, no torch: the complex step. $\operatorname{Im} f(x + ihd)/h = J d$ without cancellation, so
+    $\langle g, Jd \rangle = \langle J^\top g, d \rangle$: the backward is the adjoint of the forward's derivative."""
+    y, grads, dy, directions = _numpy_run_with_directions(stage, case, seed)
+    h = 1e-150  # h^2 underflows to nothing beside any value here
+    stepped = {n: a + 1j * h * directions[n] for n, a in case.arrays.items()}
+    y_step, _ = stage.forward(ENGINE, stepped, case.options)
+    jvp = np.asarray(y_step).imag / h
+    assert_adjoint(stage, case, dy, jvp, grads, directions)
+
+
+def _numpy_run_with_directions(stage: Stage, case: Case, seed: int):
+    y, cache = stage.forward(ENGINE, cast(case.arrays, np.float64), case.options)
+    dy = upstream(y, seed)
+    given = float(dy) if stage.name == "cross_entropy" else dy
+    grads = stage.backward(ENGINE, given, cache, case.arrays)
+    directions = {n: strategies.normal(seed + 1 + i, a.shape) for i, (n, a) in enumerate(case.arrays.items())}
+    return y, grads, dy, directions
+
+
+def assert_adjoint(stage: Stage, case: Case, dy: Array, jvp: Array, grads: Named, directions: Named) -> None:
+    left = float(np.sum(dy * jvp))
+    right = sum(float(np.sum(grads[n] * d)) for n, d in directions.items())
+    bound = derive_bounds(stage, case, np.float64, dy)
+    if not all(np.isfinite(b).all() for b in bound.values()):
+        return
+    # The right side carries each gradient's bound; the left the derivative's, which by duality is the same sum.
+    slack = sum(float(np.sum(bound[n] * np.abs(d))) for n, d in directions.items())
+    terms = float(np.sum(np.abs(dy * jvp))) + sum(float(np.sum(np.abs(grads[n] * d))) for n, d in directions.items())
+    size = dy.size + sum(d.size for d in directions.values())
+    slack = 4 * slack + 4 * size * unit_roundoff(np.float64) * terms
+    assert abs(left - right) <= slack, (
+        f"{stage.name}: <dy, J d> = {left!r} but <J^T dy, d> = {right!r}; difference {abs(left - right):.3e}, bound {slack:.3e}"
+    )
+
+
+def check_linear_in_upstream(stage: Stage, case: Case, seed: int) -> None:
+    """The backward is linear: scaling the upstream gradient by -2 scales every gradient, to the bit; zero gives zero."""
+    arrays = cast(case.arrays, np.float64)
+    y, cache = stage.forward(ENGINE, arrays, case.options)
+    dy = upstream(y, seed)
+    wrap = float if stage.name == "cross_entropy" else np.asarray
+    once = stage.backward(ENGINE, wrap(dy), cache, arrays)
+    twice = stage.backward(ENGINE, wrap(-2.0 * dy), cache, arrays)
+    none = stage.backward(ENGINE, wrap(0.0 * dy), cache, arrays)
+    for name in arrays:
+        assert np.array_equal(twice[name], -2.0 * once[name]), f"{stage.name}: gradient of {name} is not linear in dy"
+        assert not none[name].any(), f"{stage.name}: a zero upstream gradient gives a non-zero gradient of {name}"
