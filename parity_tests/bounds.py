@@ -16,6 +16,22 @@ Pullback = Callable[[Bounded], dict[str, Bounded]]
 Grads = dict[str, Bounded]
 
 
+class BoundTape:
+    """Bounds of every intermediate (`values`) and of its gradient (`grads`), under the names of the engines' tapes."""
+
+    def __init__(self, prefix: str = "", values: Grads | None = None, grads: Grads | None = None):
+        self.prefix, self.values, self.grads = prefix, {} if values is None else values, {} if grads is None else grads
+
+    def below(self, name: str) -> "BoundTape":
+        return BoundTape(f"{self.prefix}{name}.", self.values, self.grads)
+
+    def note(self, **values: Bounded) -> None:
+        self.values |= {self.prefix + name: value for name, value in values.items()}
+
+    def note_grads(self, **grads: Bounded) -> None:
+        self.grads |= {self.prefix + name: grad for name, grad in grads.items()}
+
+
 def rows(x: Bounded) -> Bounded:
     return x.map(lambda a: a.reshape(-1, a.shape[-1]))
 
@@ -121,13 +137,20 @@ def softmax(x: Bounded) -> tuple[Bounded, Pullback]:
     return probs, pullback
 
 
-def attention(q: Bounded, k: Bounded, v: Bounded, drop_mask=None, drop_rate: float = 0.0) -> tuple[Bounded, Pullback]:
+def attention(
+    q: Bounded, k: Bounded, v: Bounded, drop_mask=None, drop_rate: float = 0.0, tape: BoundTape | None = None
+) -> tuple[Bounded, Pullback]:
     scale = 1.0 / math.sqrt(q.v.shape[-1])
-    probs, softmax_back = softmax((q * scale) @ k.T)
+    tape = tape or BoundTape()
+    scores = (q * scale) @ k.T
+    probs, softmax_back = softmax(scores)
+    tape.note(scores=scores, probs=probs)
     dropped, drop_back = dropout(probs, drop_mask, drop_rate)
 
     def pullback(dy: Bounded) -> Grads:
-        dscores = softmax_back(drop_back(dy @ v.T)["x"])["x"]
+        dprobs = drop_back(dy @ v.T)["x"]
+        dscores = softmax_back(dprobs)["x"]
+        tape.note_grads(scores=dscores, probs=dprobs)
         return {"q": dscores @ k * scale, "k": dscores.T @ q * scale, "v": dropped.T @ dy}
 
     return dropped @ v, pullback
@@ -143,57 +166,76 @@ def merge_heads(x: Bounded) -> Bounded:
     return x.map(lambda a: a.transpose(0, 2, 1, 3).reshape(batch, tokens, heads * dim))
 
 
-def multi_head(params: Grads, x: Bounded, config, masks=None) -> tuple[Bounded, Pullback]:
-    masks = masks or {}
+def multi_head(params: Grads, x: Bounded, config, masks=None, tape: BoundTape | None = None) -> tuple[Bounded, Pullback]:
+    masks, tape = masks or {}, tape or BoundTape()
     qkv, qkv_back = linear(x, params["qkv.weight"], params["qkv.bias"])
     width = config.embed_dim
     q, k, v = (split_heads(qkv[..., i * width : (i + 1) * width], config.num_heads) for i in range(3))
-    heads, attention_back = attention(q, k, v, masks.get("attn_drop"), config.attn_drop_rate)
-    out, proj_back = linear(merge_heads(heads), params["proj.weight"], params["proj.bias"])
+    heads, attention_back = attention(q, k, v, masks.get("attn_drop"), config.attn_drop_rate, tape)
+    context = merge_heads(heads)
+    out, proj_back = linear(context, params["proj.weight"], params["proj.bias"])
     y, drop_back = dropout(out, masks.get("proj_drop"), config.proj_drop_rate)
+    tape.note(qkv=qkv, q=q, k=k, v=v, context=context, proj=out)
 
     def pullback(dy: Bounded) -> Grads:
-        g_proj = proj_back(drop_back(dy)["x"])
-        parts = attention_back(split_heads(g_proj.pop("x"), config.num_heads))
-        g_qkv = qkv_back(concatenate([merge_heads(parts[n]) for n in "qkv"], -1))
+        dout = drop_back(dy)["x"]
+        g_proj = proj_back(dout)
+        dcontext = g_proj.pop("x")
+        parts = attention_back(split_heads(dcontext, config.num_heads))
+        dqkv = concatenate([merge_heads(parts[n]) for n in "qkv"], -1)
+        g_qkv = qkv_back(dqkv)
+        tape.note_grads(qkv=dqkv, context=dcontext, proj=dout, **parts)
         return {"x": g_qkv.pop("x"), **under("qkv", g_qkv), **under("proj", g_proj)}
 
     return y, pullback
 
 
-def mlp(params: Grads, x: Bounded, config, masks=None) -> tuple[Bounded, Pullback]:
-    masks = masks or {}
+def mlp(params: Grads, x: Bounded, config, masks=None, tape: BoundTape | None = None) -> tuple[Bounded, Pullback]:
+    masks, tape = masks or {}, tape or BoundTape()
     hidden, fc1_back = linear(x, params["fc1.weight"], params["fc1.bias"])
     act, act_back = gelu(hidden)
     dropped, drop1_back = dropout(act, masks.get("drop1"), config.proj_drop_rate)
     out, fc2_back = linear(dropped, params["fc2.weight"], params["fc2.bias"])
     y, drop2_back = dropout(out, masks.get("drop2"), config.proj_drop_rate)
+    tape.note(fc1=hidden, act=act, fc2=out)
 
     def pullback(dy: Bounded) -> Grads:
-        g_fc2 = fc2_back(drop2_back(dy)["x"])
-        g_fc1 = fc1_back(act_back(drop1_back(g_fc2.pop("x"))["x"])["x"])
+        dout = drop2_back(dy)["x"]
+        g_fc2 = fc2_back(dout)
+        dact = drop1_back(g_fc2.pop("x"))["x"]
+        dhidden = act_back(dact)["x"]
+        g_fc1 = fc1_back(dhidden)
+        tape.note_grads(fc1=dhidden, act=dact, fc2=dout)
         return {"x": g_fc1.pop("x"), **under("fc1", g_fc1), **under("fc2", g_fc2)}
 
     return y, pullback
 
 
-def encoder_block(params: Grads, x: Bounded, config, masks=None, drop_path_rate: float = 0.0) -> tuple[Bounded, Pullback]:
-    masks = masks or {}
+def encoder_block(
+    params: Grads, x: Bounded, config, masks=None, drop_path_rate: float = 0.0, tape: BoundTape | None = None
+) -> tuple[Bounded, Pullback]:
+    masks, tape = masks or {}, tape or BoundTape()
     drops = {name: {k[len(name) + 1 :]: m for k, m in masks.items() if k.startswith(name + ".")} for name in ("attn", "mlp")}
     n1, norm1_back = layer_norm(x, params["norm1.weight"], params["norm1.bias"], config.norm_eps)
-    a, attn_back = multi_head(sub(params, "attn"), n1, config, drops["attn"])
-    a, path1_back = dropout(a, masks.get("drop_path1"), drop_path_rate)
-    z = x + a
+    a, attn_back = multi_head(sub(params, "attn"), n1, config, drops["attn"], tape.below("attn"))
+    kept, path1_back = dropout(a, masks.get("drop_path1"), drop_path_rate)
+    z = x + kept
     n2, norm2_back = layer_norm(z, params["norm2.weight"], params["norm2.bias"], config.norm_eps)
-    m, mlp_back = mlp(sub(params, "mlp"), n2, config, drops["mlp"])
+    m, mlp_back = mlp(sub(params, "mlp"), n2, config, drops["mlp"], tape.below("mlp"))
+    tape.note(norm1=n1, attn=a, residual=z, norm2=n2, mlp=m)
     m, path2_back = dropout(m, masks.get("drop_path2"), drop_path_rate)
 
     def pullback(dy: Bounded) -> Grads:
-        g_mlp = mlp_back(path2_back(dy)["x"])
-        g_norm2 = norm2_back(g_mlp.pop("x"))
+        dm = path2_back(dy)["x"]
+        g_mlp = mlp_back(dm)
+        dn2 = g_mlp.pop("x")
+        g_norm2 = norm2_back(dn2)
         dz = g_norm2.pop("x") + dy
-        g_attn = attn_back(path1_back(dz)["x"])
-        g_norm1 = norm1_back(g_attn.pop("x"))
+        da = path1_back(dz)["x"]
+        g_attn = attn_back(da)
+        dn1 = g_attn.pop("x")
+        g_norm1 = norm1_back(dn1)
+        tape.note_grads(norm1=dn1, attn=da, residual=dz, norm2=dn2, mlp=dm)
         dx = g_norm1.pop("x") + dz
         named = {"norm1": g_norm1, "attn": g_attn, "norm2": g_norm2, "mlp": g_mlp}
         return {"x": dx, **{key: g for prefix, grads in named.items() for key, g in under(prefix, grads).items()}}
@@ -201,17 +243,21 @@ def encoder_block(params: Grads, x: Bounded, config, masks=None, drop_path_rate:
     return z + m, pullback
 
 
-def encoder(params: Grads, x: Bounded, config, masks=None) -> tuple[Bounded, Pullback]:
-    masks, backs = masks or {}, []
+def encoder(
+    params: Grads, x: Bounded, config, masks=None, tape: BoundTape | None = None
+) -> tuple[Bounded, Pullback]:
+    masks, tape, backs = masks or {}, tape or BoundTape(), []
     for i in range(config.depth):
         rate = config.drop_path_rate * i / max(config.depth - 1, 1)
         drops = {k[len(str(i)) + 1 :]: m for k, m in masks.items() if k.startswith(f"{i}.")}
-        x, back = encoder_block(sub(params, str(i)), x, config, drops, rate)
+        x, back = encoder_block(sub(params, str(i)), x, config, drops, rate, tape.below(str(i)))
+        tape.note(**{str(i): x})
         backs.append(back)
 
     def pullback(dy: Bounded) -> Grads:
         grads: Grads = {}
         for i, back in reversed(list(enumerate(backs))):
+            tape.note_grads(**{str(i): dy})
             g = back(dy)
             dy = g.pop("x")
             grads |= under(str(i), g)
@@ -233,15 +279,19 @@ def pool(x: Bounded, pool: str, prefix: int) -> tuple[Bounded, Pullback]:
     return x[:, prefix:].mean(1, keepdims=False), pullback
 
 
-def head(params: Grads, x: Bounded, config) -> tuple[Bounded, Pullback]:
+def head(params: Grads, x: Bounded, config, tape: BoundTape | None = None) -> tuple[Bounded, Pullback]:
+    tape = tape or BoundTape()
     pooled, pool_back = pool(x, config.pool, int(config.class_token))
-    if not config.num_classes:
-        return pooled, pool_back
-    logits, linear_back = linear(pooled, params["weight"], params["bias"])
+    tape.note(pooled=pooled)
+    logits, linear_back = pooled, lambda dy: {"x": dy}
+    if config.num_classes:
+        logits, linear_back = linear(pooled, params["weight"], params["bias"])
 
     def pullback(dy: Bounded) -> Grads:
         grads = linear_back(dy)
-        return {**pool_back(grads.pop("x")), **grads}
+        dpooled = grads.pop("x")
+        tape.note_grads(pooled=dpooled)
+        return {**pool_back(dpooled), **grads}
 
     return logits, pullback
 
@@ -261,14 +311,16 @@ def cross_entropy(logits: Bounded, labels, label_smoothing: float) -> tuple[Boun
     return -losses.mean(0, keepdims=False), pullback
 
 
-def vit(params: Grads, images: Bounded, config, masks=None) -> tuple[Bounded, Pullback]:
+def vit(params: Grads, images: Bounded, config, masks=None, tape: BoundTape | None = None) -> tuple[Bounded, Pullback]:
     from parity_tests.naive import sincos_positions
 
-    masks, backs = masks or {}, {}
+    masks, tape, backs = masks or {}, tape or BoundTape(), {}
     weights = params["patch_embed.proj.weight"], params["patch_embed.proj.bias"]
     x, backs["patch"] = patch_embed(images, *weights)
+    tape.note(images=images, patch_embed=x)
     if config.class_token:
         x, backs["class"] = class_token(x, params["cls_token"])
+        tape.note(class_token=x)
     if config.pos_embed != "none":
         fixed = config.pos_embed != "learned"
         table = sincos_positions(config) if fixed else None
@@ -278,19 +330,27 @@ def vit(params: Grads, images: Bounded, config, masks=None) -> tuple[Bounded, Pu
         pos = Bounded(table, error, images.dtype) if fixed else params["pos_embed"]
         x, backs["pos"] = pos_embed(x, pos)
     x, backs["drop"] = dropout(x, masks.get("pos_drop"), config.pos_drop_rate)
+    tape.note(tokens=x)
     drops = {k[len("blocks.") :]: m for k, m in masks.items() if k.startswith("blocks.")}
-    x, backs["blocks"] = encoder(sub(params, "blocks"), x, config, drops)
+    x, backs["blocks"] = encoder(sub(params, "blocks"), x, config, drops, tape.below("blocks"))
     x, backs["norm"] = layer_norm(x, params["norm.weight"], params["norm.bias"], config.norm_eps)
-    logits, backs["head"] = head(sub(params, "head"), x, config)
+    tape.note(norm=x)
+    logits, backs["head"] = head(sub(params, "head"), x, config, tape)
+    tape.note(logits=logits)
+    # Each stage, the tape's name of what it gave, and the prefix of its parameters; in the order of the backward pass.
+    order = [("head", "logits", "head"), ("norm", "norm", "norm"), ("blocks", "", "blocks"), ("drop", "tokens", ""),
+             ("pos", "", ""), ("class", "class_token", ""), ("patch", "patch_embed", "patch_embed.proj")]  # fmt: skip
 
     def pullback(dy: Bounded) -> Grads:
         grads: Grads = {}
-        for stage, prefix in (("head", "head"), ("norm", "norm"), ("blocks", "blocks"), ("drop", ""), ("pos", ""),
-                              ("class", ""), ("patch", "patch_embed.proj")):
+        for stage, output, prefix in order:
             if stage in backs:
+                if output:
+                    tape.note_grads(**{output: dy})
                 g = backs[stage](dy)
                 dy = g.pop("x")
                 grads |= under(prefix, g) if prefix else g
+        tape.note_grads(images=dy)
         if config.pos_embed != "learned":
             grads.pop("pos_embed", None)
         return {"x": dy, **grads}

@@ -33,7 +33,7 @@ def test_a_batch_is_its_images(case, seed):
     dy = harness.upstream(y, seed)
     grads = STAGE.backward(harness.ENGINE, dy, cache, case.arrays)
     bound = harness.derive_bounds(STAGE, plain, np.float64, dy)
-    sums = {name: 0.0 for name in case.arrays}
+    sums = dict.fromkeys(case.arrays, 0.0)
     for i in range(len(y)):
         one = {**case.arrays, "x": case.arrays["x"][i : i + 1]}
         y_i, cache_i = STAGE.forward(harness.ENGINE, one, options)

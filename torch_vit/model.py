@@ -12,14 +12,14 @@ from torch_vit.dropout import dropout_forward
 from torch_vit.encoder import Encoder
 from torch_vit.head import head_forward, pool_forward
 from torch_vit.layer_norm import LayerNorm
-from torch_vit.linear import linear_forward
+from torch_vit.linear import Linear, linear_forward
 from torch_vit.multi_head import AttentionPath
 from torch_vit.patch_embed import patch_embed_forward
 from torch_vit.pos_embed import pos_embed_forward, sincos_1d, sincos_2d
 from torch_vit.tape import Tap
 from vit_common.config import ViTConfig
 from vit_common.errors import DtypeError, check_shape
-from vit_common.params import init_params, sub
+from vit_common.params import check_params, init_params, sub
 
 
 class PatchEmbed(nn.Module):
@@ -80,7 +80,7 @@ class VisionTransformer(nn.Module):
         self.blocks = Encoder(config, attention)
         self.norm = LayerNorm(width, config.norm_eps)
         if config.num_classes:
-            self.head = nn.Linear(width, config.num_classes)
+            self.head = Linear(width, config.num_classes)
 
     def forward(self, images: Tensor, masks: Mapping[str, Tensor] | None = None) -> Tensor:
         """(B, C, H, W) -> (B, K)."""
@@ -106,8 +106,9 @@ def vit_forward(
     params: Mapping[str, Tensor], images: Tensor, config: ViTConfig, masks: Mapping[str, Tensor] | None = None
 ) -> Tensor:
     """images (B, C, H, W) -> logits (B, K), with the parameters as an argument, as in the NumPy engine."""
+    check_params(params, config)
     module = VisionTransformer(config, "explicit", seed=None).eval()
-    return functional_call(module, dict(params), (images, masks), strict=True)
+    return functional_call(module, dict(params), (images, masks))
 
 
 def to_torch(arrays: Mapping[str, np.ndarray], device: str | torch.device = "cpu") -> dict[str, Tensor]:

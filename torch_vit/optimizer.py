@@ -40,8 +40,13 @@ def sgd_step(
     optimizer = torch.optim.SGD(parameter_groups(leaves.items(), weight_decay, decay), lr, momentum)
     for name, leaf in leaves.items():
         optimizer.state[leaf]["momentum_buffer"] = state.momentum[name].clone()
-    optimizer.step()
-    buffers = {n: optimizer.state[p]["momentum_buffer"] if momentum else p.grad for n, p in leaves.items()}
+    if momentum:
+        optimizer.step()
+        buffers = {name: optimizer.state[leaf]["momentum_buffer"] for name, leaf in leaves.items()}
+    else:  # torch then keeps no buffer; the one step that it would hold is the decayed gradient
+        rates = {name: weight_decay if decay is None or decay[name] else 0.0 for name in leaves}
+        buffers = {name: leaf.grad.add(leaf.detach(), alpha=rates[name]) for name, leaf in leaves.items()}
+        optimizer.step()
     return {name: leaf.detach() for name, leaf in leaves.items()}, SgdState(buffers)
 
 
