@@ -20,7 +20,8 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
 }
 OUTSIDE = {"parity_tests", "benchmarks", "demo", "docs", "tests"}  # these see the three packages, never the reverse
 
-# Engine files that are no stage, and why the other engine has no twin of them. `__init__` and `__main__` always may.
+NO_STAGE = {"__init__", "__main__", "engine"}
+# Other files that are no stage, and why the other engine has no twin of them.
 ALONE = {
     "torch_vit/fast_cpu.py": "which of torch's float32 products to call on a CPU; NumPy has one",
     "torch_vit/tape.py": "hooks on modules; in NumPy a tape is a dict that the stages write into",
@@ -87,6 +88,13 @@ def stages(root: Path, engine: str) -> list[str]:
     return []
 
 
+def ideas(root: Path, engine: str) -> list[str]:
+    """Every stage file, those of the variants included, which STAGES does not list."""
+    listed = stages(root, engine)
+    found = {path.stem for path in (root / engine).glob("*.py") if f"{engine}/{path.name}" not in ALONE}
+    return listed + sorted(found - set(listed) - NO_STAGE)
+
+
 def check_twins(root: Path) -> list[str]:
     """Both engines list the same stages, every stage is a file in both, and every other file has a twin or a reason."""
     listed = {engine: stages(root, engine) for engine in ENGINES}
@@ -141,7 +149,7 @@ def parameters(function: ast.FunctionDef) -> list[tuple[str, str | None]]:
 def check_names(root: Path) -> list[str]:
     """Stage by stage the same `*_forward`; functions of one name take the same leading parameters and defaults."""
     wrong = []
-    for stage in stages(root, "numpy_vit"):
+    for stage in ideas(root, "numpy_vit"):
         ours, theirs = (functions(root / engine / f"{stage}.py") for engine in ENGINES)
         for engine, have, other in (("numpy_vit", ours, theirs), ("torch_vit", theirs, ours)):
             lonely = [f"{engine}.{stage}.{name}" for name in have if name.endswith("_forward") and name not in other]
@@ -157,7 +165,7 @@ def check_names(root: Path) -> list[str]:
 def check_backwards(root: Path) -> list[str]:
     """Every forward of a NumPy stage has its backward in the same file."""
     wrong = []
-    for stage in stages(root, "numpy_vit"):
+    for stage in ideas(root, "numpy_vit"):
         names = functions(root / "numpy_vit" / f"{stage}.py")
         lonely = [n for n in names if n.endswith("_forward") and n.replace("_forward", "_backward") not in names]
         wrong += [f"numpy_vit/{stage}.py has {n} but no backward" for n in lonely if f"{stage}.{n}" not in NO_BACKWARD]
@@ -168,7 +176,7 @@ def check_docstrings(root: Path) -> list[str]:
     """Public stage functions are documented; forwards and backwards say their shapes; NumPy forwards their equation."""
     wrong = []
     for engine in ENGINES:
-        for stage in stages(root, engine):
+        for stage in ideas(root, engine):
             for name, node in functions(root / engine / f"{stage}.py").items():
                 text, where = ast.get_docstring(node) or "", f"{engine}.{stage}.{name}"
                 passes = name.endswith(("_forward", "_backward"))
@@ -185,7 +193,7 @@ def check_lengths(root: Path) -> list[str]:
     """One idea a file: a stage is short, and nothing in the packages is long."""
     wrong = []
     for package in (*ARROWS, "parity_tests", "benchmarks", "demo", "docs"):
-        names = stages(root, package) if package in ENGINES else []
+        names = ideas(root, package) if package in ENGINES else []
         for path in sorted((root / package).rglob("*.py")):
             lines, most = len(path.read_text(encoding="utf-8").splitlines()), MAX_STAGE_LINES
             if path.stem not in names or package not in ENGINES:

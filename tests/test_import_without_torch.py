@@ -35,7 +35,7 @@ def test_gradients_of_the_whole_model_with_numpy_alone(report):
     assert {name: error for name, error in report["float64"].items() if not error < 1} == {}
 
 
-@pytest.mark.parametrize("module", ["torch", "torch_vit", "PIL", "safetensors", "jsonargparse"])
+@pytest.mark.parametrize("module", ["torch", "torch_vit", "PIL", "safetensors", "tyro"])
 def test_the_hook_refuses_what_is_installed(module):
     result = run(module)
     assert result.returncode != 0
