@@ -40,7 +40,8 @@ bench: $(VENV)/.installed ## time both engines, stage by stage and whole
 
 docs: $(VENV)/.installed-docs ## the study site, in build/site
 	$(PY) docs/gen_pages.py build/docs
-	$(PY) -m mkdocs build --quiet --strict --config-file docs/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict --config-file docs/mkdocs.yml
+	@echo "Open build/site/index.html. To search as well: $(PY) -m http.server --directory build/site"
 
 clean: ## remove what was built; keeps runs/ and the environment
 	rm -rf build dist htmlcov demo_out .coverage .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info
