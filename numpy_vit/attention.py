@@ -93,7 +93,7 @@ def attention_backward(dy: Array, cache: AttentionCache, tape: Tape = None) -> t
     dv = dropped.swapaxes(-1, -2) @ dy  # y = dropped @ v
     dprobs = dropout_backward(dy @ v.swapaxes(-1, -2), dropout)  # y = dropped @ v
     dscores = softmax_backward(dprobs, softmax)
-    note(tape, scores=dscores, probs=dprobs)
+    note(tape, probs=dprobs, scores=dscores)
     scale = 1.0 / math.sqrt(q.shape[3])
     dq = dscores @ k  # scores = (q * scale) @ k.T
     dq *= scale

@@ -48,26 +48,30 @@ def encoder_block_forward(
     """
     masks = masks or {}
     n1, c_norm1 = layer_norm_forward(x, params["norm1.weight"], params["norm1.bias"], config.norm_eps)
+    note(tape, norm1=n1)
     a, c_attn = multi_head_forward(sub(params, "attn"), n1, config, sub(masks, "attn"), scope(tape, "attn"))
     a_kept, c_path1 = drop_path_forward(a, masks.get("drop_path1"), drop_path_rate)
     z = x + a_kept
     n2, c_norm2 = layer_norm_forward(z, params["norm2.weight"], params["norm2.bias"], config.norm_eps)
+    note(tape, attn=a, residual=z, norm2=n2)
     m, c_mlp = mlp_forward(sub(params, "mlp"), n2, config, sub(masks, "mlp"), scope(tape, "mlp"))
     m_kept, c_path2 = drop_path_forward(m, masks.get("drop_path2"), drop_path_rate)
     y = z + m_kept
-    note(tape, norm1=n1, attn=a, residual=z, norm2=n2, mlp=m)
+    note(tape, mlp=m)
     return y, EncoderBlockCache(c_norm1, c_attn, c_path1, c_norm2, c_mlp, c_path2)
 
 
 def encoder_block_backward(dy: Array, cache: EncoderBlockCache, tape: Tape = None) -> tuple[Array, dict[str, Array]]:
     """(B, T, D) -> dx (B, T, D), gradients of the block's parameters."""
     dm = drop_path_backward(dy, cache.drop_path2)  # y = z + drop_path(m)
+    note(tape, mlp=dm)
     dn2, g_mlp = mlp_backward(dm, cache.mlp, scope(tape, "mlp"))  # m = mlp(n2)
     dz, g_norm2 = layer_norm_backward(dn2, cache.norm2)  # n2 = layer_norm(z)
     dz += dy  # y = z + ...: z forks
     da = drop_path_backward(dz, cache.drop_path1)  # z = x + drop_path(a)
+    note(tape, norm2=dn2, residual=dz, attn=da)
     dn1, g_attn = multi_head_backward(da, cache.attn, scope(tape, "attn"))  # a = multi_head(n1)
     dx, g_norm1 = layer_norm_backward(dn1, cache.norm1)  # n1 = layer_norm(x)
     dx += dz  # z = x + ...: x forks
-    note(tape, norm1=dn1, attn=da, residual=dz, norm2=dn2, mlp=dm)
+    note(tape, norm1=dn1)
     return dx, {**under("norm1", g_norm1), **under("attn", g_attn), **under("norm2", g_norm2), **under("mlp", g_mlp)}

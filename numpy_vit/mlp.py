@@ -53,5 +53,5 @@ def mlp_backward(dy: Array, cache: MlpCache, tape: Tape = None) -> tuple[Array, 
     dact = dropout_backward(ddropped, cache.drop1)  # dropped = drop(act)
     dhidden = gelu_backward(dact, cache.act)  # act = gelu(hidden)
     dx, g_fc1 = linear_backward(dhidden, cache.fc1)  # hidden = x @ fc1.T + bias
-    note(tape, fc1=dhidden, act=dact, fc2=dout)
+    note(tape, fc2=dout, act=dact, fc1=dhidden)
     return dx, {**under("fc1", g_fc1), **under("fc2", g_fc2)}

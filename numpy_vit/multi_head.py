@@ -55,11 +55,12 @@ def multi_head_forward(
     masks = masks or {}
     qkv, c_qkv = linear_forward(x, params["qkv.weight"], params["qkv.bias"])  # (B, T, 3D)
     q, k, v = (split_heads(part, config.num_heads) for part in np.split(qkv, 3, axis=-1))  # (B, NH, T, HD) each
+    note(tape, qkv=qkv, q=q, k=k, v=v)
     heads, c_attention = attention_forward(q, k, v, masks.get("attn_drop"), config.attn_drop_rate, tape)
     context = merge_heads(heads)  # (B, T, D)
     out, c_proj = linear_forward(context, params["proj.weight"], params["proj.bias"])
     y, c_drop = dropout_forward(out, masks.get("proj_drop"), config.proj_drop_rate)
-    note(tape, qkv=qkv, q=q, k=k, v=v, context=context, proj=out)
+    note(tape, context=context, proj=out)
     return y, MultiHeadCache(c_qkv, c_attention, c_proj, c_drop)
 
 
@@ -68,9 +69,10 @@ def multi_head_backward(dy: Array, cache: MultiHeadCache, tape: Tape = None) -> 
     num_heads = cache.attention.q.shape[1]
     dout = dropout_backward(dy, cache.proj_drop)  # y = drop(out)
     dcontext, g_proj = linear_backward(dout, cache.proj)  # out = context @ proj.T + bias
+    note(tape, proj=dout, context=dcontext)
     dheads = split_heads(dcontext, num_heads)  # context = merge_heads(heads)
     dq, dk, dv = attention_backward(dheads, cache.attention, tape)
     dqkv = np.concatenate([merge_heads(d) for d in (dq, dk, dv)], axis=-1)  # q, k, v = split(qkv)
     dx, g_qkv = linear_backward(dqkv, cache.qkv)  # qkv = x @ qkv.T + bias
-    note(tape, qkv=dqkv, q=dq, k=dk, v=dv, context=dcontext, proj=dout)
+    note(tape, q=dq, k=dk, v=dv, qkv=dqkv)
     return dx, {**under("qkv", g_qkv), **under("proj", g_proj)}

@@ -55,7 +55,7 @@ def linear(x: Bounded, weight: Bounded, bias: Bounded | None = None) -> tuple[Bo
     if bias is None:
         y = x2 @ weight.T
     else:
-        one = Bounded(np.ones((len(x2.v), 1)), 0.0, x.dtype)
+        one = x.new(np.ones((len(x2.v), 1)), 0.0)
         y = concatenate([x2, one], 1) @ concatenate([weight, bias.map(lambda b: b[:, None])], 1).T
 
     def pullback(dy: Bounded) -> Grads:
@@ -122,7 +122,7 @@ def dropout(x: Bounded, mask, rate: float) -> tuple[Bounded, Pullback]:
     if mask is None:
         return x, lambda dy: {"x": dy}
     scale = mask.reshape(mask.shape + (1,) * (x.v.ndim - mask.ndim)) / (1.0 - rate)
-    factor = Bounded(scale, 2 * x.u * scale, x.dtype)
+    factor = x.new(scale, 2 * x.u * scale)
     return x * factor, lambda dy: {"x": dy * factor}
 
 
@@ -150,7 +150,7 @@ def attention(
     def pullback(dy: Bounded) -> Grads:
         dprobs = drop_back(dy @ v.T)["x"]
         dscores = softmax_back(dprobs)["x"]
-        tape.note_grads(scores=dscores, probs=dprobs)
+        tape.note_grads(probs=dprobs, scores=dscores)
         return {"q": dscores @ k * scale, "k": dscores.T @ q * scale, "v": dropped.T @ dy}
 
     return dropped @ v, pullback
@@ -171,20 +171,22 @@ def multi_head(params: Grads, x: Bounded, config, masks=None, tape: BoundTape | 
     qkv, qkv_back = linear(x, params["qkv.weight"], params["qkv.bias"])
     width = config.embed_dim
     q, k, v = (split_heads(qkv[..., i * width : (i + 1) * width], config.num_heads) for i in range(3))
+    tape.note(qkv=qkv, q=q, k=k, v=v)
     heads, attention_back = attention(q, k, v, masks.get("attn_drop"), config.attn_drop_rate, tape)
     context = merge_heads(heads)
     out, proj_back = linear(context, params["proj.weight"], params["proj.bias"])
     y, drop_back = dropout(out, masks.get("proj_drop"), config.proj_drop_rate)
-    tape.note(qkv=qkv, q=q, k=k, v=v, context=context, proj=out)
+    tape.note(context=context, proj=out)
 
     def pullback(dy: Bounded) -> Grads:
         dout = drop_back(dy)["x"]
         g_proj = proj_back(dout)
         dcontext = g_proj.pop("x")
+        tape.note_grads(proj=dout, context=dcontext)
         parts = attention_back(split_heads(dcontext, config.num_heads))
         dqkv = concatenate([merge_heads(parts[n]) for n in "qkv"], -1)
         g_qkv = qkv_back(dqkv)
-        tape.note_grads(qkv=dqkv, context=dcontext, proj=dout, **parts)
+        tape.note_grads(**parts, qkv=dqkv)
         return {"x": g_qkv.pop("x"), **under("qkv", g_qkv), **under("proj", g_proj)}
 
     return y, pullback
@@ -205,7 +207,7 @@ def mlp(params: Grads, x: Bounded, config, masks=None, tape: BoundTape | None = 
         dact = drop1_back(g_fc2.pop("x"))["x"]
         dhidden = act_back(dact)["x"]
         g_fc1 = fc1_back(dhidden)
-        tape.note_grads(fc1=dhidden, act=dact, fc2=dout)
+        tape.note_grads(fc2=dout, act=dact, fc1=dhidden)
         return {"x": g_fc1.pop("x"), **under("fc1", g_fc1), **under("fc2", g_fc2)}
 
     return y, pullback
@@ -217,25 +219,29 @@ def encoder_block(
     masks, tape = masks or {}, tape or BoundTape()
     drops = {name: {k[len(name) + 1 :]: m for k, m in masks.items() if k.startswith(name + ".")} for name in ("attn", "mlp")}
     n1, norm1_back = layer_norm(x, params["norm1.weight"], params["norm1.bias"], config.norm_eps)
+    tape.note(norm1=n1)
     a, attn_back = multi_head(sub(params, "attn"), n1, config, drops["attn"], tape.below("attn"))
     kept, path1_back = dropout(a, masks.get("drop_path1"), drop_path_rate)
     z = x + kept
     n2, norm2_back = layer_norm(z, params["norm2.weight"], params["norm2.bias"], config.norm_eps)
+    tape.note(attn=a, residual=z, norm2=n2)
     m, mlp_back = mlp(sub(params, "mlp"), n2, config, drops["mlp"], tape.below("mlp"))
-    tape.note(norm1=n1, attn=a, residual=z, norm2=n2, mlp=m)
+    tape.note(mlp=m)
     m, path2_back = dropout(m, masks.get("drop_path2"), drop_path_rate)
 
     def pullback(dy: Bounded) -> Grads:
         dm = path2_back(dy)["x"]
+        tape.note_grads(mlp=dm)
         g_mlp = mlp_back(dm)
         dn2 = g_mlp.pop("x")
         g_norm2 = norm2_back(dn2)
         dz = g_norm2.pop("x") + dy
         da = path1_back(dz)["x"]
+        tape.note_grads(norm2=dn2, residual=dz, attn=da)
         g_attn = attn_back(da)
         dn1 = g_attn.pop("x")
         g_norm1 = norm1_back(dn1)
-        tape.note_grads(norm1=dn1, attn=da, residual=dz, norm2=dn2, mlp=dm)
+        tape.note_grads(norm1=dn1)
         dx = g_norm1.pop("x") + dz
         named = {"norm1": g_norm1, "attn": g_attn, "norm2": g_norm2, "mlp": g_mlp}
         return {"x": dx, **{key: g for prefix, grads in named.items() for key, g in under(prefix, grads).items()}}
@@ -327,7 +333,7 @@ def vit(params: Grads, images: Bounded, config, masks=None, tape: BoundTape | No
         # A table rounded once to the dtype; before that the angle, up to T, has a relative error of a few float64 u.
         angle_error = 8 * config.num_tokens * unit_roundoff(np.float64)
         error = images.u * np.abs(table) + angle_error if fixed else 0.0
-        pos = Bounded(table, error, images.dtype) if fixed else params["pos_embed"]
+        pos = images.new(table, error) if fixed else params["pos_embed"]
         x, backs["pos"] = pos_embed(x, pos)
     x, backs["drop"] = dropout(x, masks.get("pos_drop"), config.pos_drop_rate)
     tape.note(tokens=x)

@@ -10,7 +10,7 @@ from parity_tests import harness
 
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile("smoke", max_examples=10, deadline=None, suppress_health_check=QUIET)
-settings.register_profile("default", max_examples=60, deadline=None, suppress_health_check=QUIET, print_blob=True)
+settings.register_profile("default", max_examples=150, deadline=None, suppress_health_check=QUIET, print_blob=True)
 settings.register_profile("deep", max_examples=3000, deadline=None, suppress_health_check=QUIET, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
