@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from torch_vit.attention import attention_forward, fused_attention_forward
 from torch_vit.dropout import dropout_forward
+from torch_vit.linear import Linear
 from torch_vit.tape import Tap
 from vit_common.config import ViTConfig
 
@@ -65,8 +66,8 @@ class MultiHead(nn.Module):
     def __init__(self, config: ViTConfig, attention: AttentionPath = "fused"):
         super().__init__()
         self.config, self.attention = config, attention
-        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim)
-        self.proj = nn.Linear(config.embed_dim, config.embed_dim)
+        self.qkv = Linear(config.embed_dim, 3 * config.embed_dim)
+        self.proj = Linear(config.embed_dim, config.embed_dim)
         self.q, self.k, self.v, self.scores, self.probs, self.context = (Tap() for _ in range(6))
 
     def tap(self, name: str, value: Tensor) -> Tensor:
