@@ -1,2 +1,110 @@
-def load_checkpoint(*a, **k): raise NotImplementedError
-def save_checkpoint(*a, **k): raise NotImplementedError
+"""Checkpoints: this project's own, and everybody's.
+
+The own format is a safetensors file with the configuration in its metadata; in a folder it is `model.safetensors` with
+`config.json` beside it. The parameters keep the names they have here, which are timm's.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vit_common.config import ViTConfig
+from vit_common.config_source import find_config
+from vit_common.errors import CheckpointError, VitError
+from vit_common.files import write_arrays, write_json
+from vit_common.layouts import check_unmixed, find_layout, get_layout
+from vit_common.params import check_params
+from vit_common.read_tensors import TensorFile, read_tensors
+
+
+def save_checkpoint(
+    path: str | os.PathLike, config: ViTConfig, params: Mapping[str, np.ndarray], extra: Mapping[str, Any] | None = None
+) -> None:
+    """Write a checkpoint: one file if `path` ends in `.safetensors`, else a folder.
+
+    Each file is written under a temporary name and then moved into place: a reader meets the old one or the new one,
+    never half of one. `extra` is kept with the configuration, as JSON; `read_extra` gives it back.
+
+    Raises:
+        CheckpointError, ShapeError: the parameters do not fit the configuration.
+        DataError: the place cannot be written to.
+    """
+    check_params(params, config)
+    settings = {"vit_config": config.to_dict(), "extra": dict(extra or {})}
+    text = {"format": "pt", "vit_config": json.dumps(settings["vit_config"]), "extra": json.dumps(settings["extra"])}
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        write_arrays(path, params, text)
+    else:
+        write_arrays(path / "model.safetensors", params, text)
+        write_json(path / "config.json", settings)
+
+
+def load_checkpoint(
+    path: str | os.PathLike,
+    layout: str | None = None,
+    config: ViTConfig | Mapping[str, Any] | None = None,
+    dtype: Any = None,
+) -> tuple[ViTConfig, dict[str, np.ndarray]]:
+    """(configuration, parameters) of a checkpoint, whoever wrote it.
+
+    Args:
+        path: a safetensors, npz or torch file, or a folder with `config.json` and `model.safetensors` (or its shards).
+        layout: whose names the tensors have, e.g. "timm", "huggingface", "google"; None: told from the names.
+        config: a whole ViTConfig, or a dict of those fields that neither the file nor the shapes tell.
+        dtype: of the parameters; None: as stored, where float16 and bfloat16 become float32, exactly, and of
+            several the widest.
+
+    The arrays are writable, C-contiguous, and in the machine's byte order.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or no checkpoint; a tensor is missing, unknown or misshapen; the
+            configuration contradicts the tensors; or something that shapes cannot tell is not known.
+    """
+    file = read_tensors(path)
+    if not file.tensors:
+        raise CheckpointError(f"{path} holds no tensors")
+    try:
+        chosen = get_layout(layout, _whole(config), file.tensors) if layout else find_layout(file.tensors)
+        check_unmixed(chosen, file.tensors)
+        tensors = chosen.plain_names(file.tensors)
+        _check_numbers(tensors)
+        found = find_config(config, _settings(file), file.name, chosen, tensors)
+        params = chosen.load(tensors, found.config, found.name)
+    except VitError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    kind = np.dtype(dtype) if dtype is not None else np.result_type(*params.values(), np.float32)
+    if kind.kind != "f":
+        raise CheckpointError(f"{path}: parameters of dtype {kind} cannot be used; choose np.float32 or np.float64")
+    return found.config, {name: np.array(p, dtype=kind, order="C") for name, p in params.items()}
+
+
+def read_extra(path: str | os.PathLike) -> dict[str, Any]:
+    """What `save_checkpoint` was given as `extra`; empty for checkpoints of others."""
+    file = read_tensors(path)
+    extra = (file.settings or {}).get("extra") or json.loads(file.metadata.get("extra", "{}"))
+    return extra if isinstance(extra, dict) else {}
+
+
+def _settings(file: TensorFile) -> dict[str, Any] | None:
+    """config.json, or the configuration embedded in the file itself."""
+    if file.settings is not None or "vit_config" not in file.metadata:
+        return file.settings
+    try:
+        return {"vit_config": json.loads(file.metadata["vit_config"])}
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file.name}: the embedded configuration is not legal JSON ({error})") from error
+
+
+def _whole(config: Any) -> ViTConfig | None:
+    return config if isinstance(config, ViTConfig) else None
+
+
+def _check_numbers(tensors: Mapping[str, np.ndarray]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.dtype.kind == "c" or (tensor.dtype.kind == "U"):
+            raise CheckpointError(f"tensor {name} holds {tensor.dtype}, not real numbers")

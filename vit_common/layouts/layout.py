@@ -1,0 +1,225 @@
+"""A layout: how one library names and shapes the tensors of a Vision Transformer, as a table."""
+
+import math
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vit_common.config import ViTConfig
+from vit_common.errors import CheckpointError
+from vit_common.layouts.rules import Row, stacked
+from vit_common.params import param_spec
+
+Tensors = Mapping[str, np.ndarray]
+BIG = 1 << 26
+
+
+class Facts:
+    """What is known of a configuration so far; asking for anything else says how to supply it."""
+
+    def __init__(self, layout: str, **known: Any):
+        self.__dict__.update(known, layout=layout)
+
+    def __getattr__(self, name: str) -> Any:
+        raise CheckpointError(
+            f"{name} cannot be told from the tensors of a {self.layout} checkpoint; "
+            f"give it: load_checkpoint(path, config={{{name!r}: ...}}) or a whole ViTConfig"
+        )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`table`: the rows, or what makes them from what is known. Where several rows make the same tensor, the first is
+    written and any is read. `marks`: names by which the layout is recognised. `prefixes`: what publishers put before
+    the names of the body; `prefix` is what is written there, unless the name starts with one of `bare`.
+    `fixed`: fields that the library's code settles. `needs`: fields that neither the code nor the shapes tell.
+    `facts`: further fields that this layout's tensors do tell. `ignored`: tensors that are no part of the model.
+    `spellings`: patterns of other spellings and what they stand for. `arguments`: the library's own constructor
+    arguments, for those who have these rather than a ViTConfig."""
+
+    name: str
+    title: str
+    table: tuple[Row, ...] | Callable[[Any], tuple[Row, ...]]
+    marks: tuple[str, ...]
+    unmarks: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    prefix: Callable[[ViTConfig], str] = lambda config: ""
+    bare: tuple[str, ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ("num_heads",)
+    facts: Callable[[Tensors], dict[str, Any]] = lambda tensors: {}
+    ignored: str = r"(?!)"
+    spellings: tuple[tuple[str, str], ...] = ()
+    arguments: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda values: None
+
+    def rows(self, facts: Any) -> list[Row]:
+        """The table for a model: a row for each block where `{i}` stands, or all blocks in one where only we count."""
+        table = self.table if isinstance(self.table, tuple) else self.table(facts)
+        out = []
+        for row in table:
+            if not any("{i}" in name for name in row.ours):
+                out.append(row)
+            elif any("{i}" in name for name in row.theirs):
+                out += [Row(_numbered(row.ours, i), _numbered(row.theirs, i), row.op) for i in range(facts.depth)]
+            elif facts.depth:
+                ours = tuple(name for i in range(facts.depth) for name in _numbered(row.ours, i))
+                out.append(Row(ours, row.theirs, stacked(row.op)))
+        return out
+
+    def plain_names(self, tensors: Tensors) -> dict[str, np.ndarray]:
+        """The tensors under the names of the table: prefixes and other spellings taken away."""
+        out = {}
+        for name, tensor in tensors.items():
+            plain = self.plain_name(name)
+            if plain in out:
+                raise CheckpointError(f"two tensors mean {plain!r} in the {self.name} layout, one of them {name!r}")
+            out[plain] = tensor
+        return out
+
+    def plain_name(self, name: str) -> str:
+        for prefix in self.prefixes:
+            if name.startswith(prefix):
+                name = name.removeprefix(prefix)
+                break
+        for pattern, meaning in self.spellings:
+            name = re.sub(pattern, meaning, name)
+        return name
+
+    def fits(self, names: Collection[str]) -> bool:
+        plain = {self.plain_name(name) for name in names}
+        return all(mark in plain for mark in self.marks) and not any(mark in plain for mark in self.unmarks)
+
+    def export(self, tensors: Tensors, config: ViTConfig) -> dict[str, np.ndarray]:
+        """Our tensors under their names, in their shapes.
+
+        Raises:
+            CheckpointError: the layout has no place for one of them.
+        """
+        left, out = set(param_spec(config)), dict[str, np.ndarray]()
+        for row in self.rows(config):
+            if set(row.ours) <= left:
+                left -= set(row.ours)
+                arrays = row.op.there([tensors[name] for name in row.ours], config)
+                out |= {
+                    self._written(name, config): a for name, a in zip(row.theirs, arrays, strict=True) if a is not None
+                }
+        if left:
+            names = ", ".join(sorted(left)[:6])
+            raise CheckpointError(
+                f"the {self.name} layout has no place for {len(left)} tensors of this model: {names}; "
+                f"choose a layout that has, e.g. 'timm'"
+            )
+        return out
+
+    def shapes(self, config: ViTConfig) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of every tensor that `export` writes, without making them."""
+        spec = param_spec(config)
+        return {name: a.shape for name, a in self.export({n: _ghost(s.shape) for n, s in spec.items()}, config).items()}
+
+    def load(self, tensors: Tensors, config: ViTConfig, source: str = "the configuration") -> dict[str, np.ndarray]:
+        """Their tensors (already under plain names) as ours, in the order of `param_spec`.
+
+        Raises:
+            CheckpointError: a tensor is missing, unknown or misshapen; the message names it and both shapes.
+        """
+        spec = param_spec(config)
+        total, present = sum(math.prod(s.shape) for s in spec.values()), sum(t.size for t in tensors.values())
+        if total > max(BIG, 4 * present):
+            raise CheckpointError(f"{source} describes {total} parameters, but the checkpoint holds only {present}")
+        left, used, chosen, missing = set(spec), set(), [], []
+        active = [row for row in self.rows(config) if set(row.ours) <= left]
+        for whole in (True, False):  # first the rows whose tensors are all there, then those that lack some
+            for row in active:
+                if (
+                    set(row.ours) <= left
+                    and (row.ours or not whole)
+                    and (not whole or set(row.theirs) <= tensors.keys())
+                ):
+                    left -= set(row.ours)
+                    used |= set(row.theirs)
+                    chosen.append(row)
+                    missing += [name for name in row.theirs if row.ours and name not in tensors]
+        if left:
+            raise CheckpointError(
+                f"{source} has parameters that the {self.name} layout does not: {', '.join(sorted(left)[:6])}"
+            )
+        extra = [name for name in tensors if name not in used and not re.search(self.ignored, name)]
+        if missing or extra:
+            parts = [f"{len(names)} {kind}: {_listing(names)}"
+                     for kind, names in (("missing", missing), ("not part of the model", extra)) if names]  # fmt: skip
+            raise CheckpointError(f"the tensors do not fit {source} in the {self.name} layout; {'; '.join(parts)}")
+        out: dict[str, np.ndarray] = {}
+        for row in chosen:
+            if not row.ours:
+                continue
+            ghosts = row.op.there([_ghost(spec[name].shape) for name in row.ours], config)
+            for name, ghost in zip(row.theirs, ghosts, strict=True):
+                if tensors[name].shape != ghost.shape:
+                    raise CheckpointError(
+                        f"tensor {name} has shape {tensors[name].shape}, but {source} expects {ghost.shape}"
+                    )
+            out |= zip(row.ours, row.op.back([tensors[name] for name in row.theirs], config), strict=True)
+        return {name: out[name] for name in spec}
+
+    def our_shapes(self, tensors: Tensors, facts: Any) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of those of our parameters whose tensors are there; no configuration is needed for it."""
+        facts.__dict__["depth"] = self.depth(tensors)
+        out: dict[str, tuple[int, ...]] = {}
+        for row in self.rows(facts):
+            if row.theirs and not set(row.ours) & out.keys() and set(row.theirs) <= tensors.keys():
+                try:
+                    arrays = row.op.back([_ghost(tensors[name].shape) for name in row.theirs], facts)
+                except (ValueError, IndexError) as error:
+                    shapes = ", ".join(f"{name} {tensors[name].shape}" for name in row.theirs)
+                    raise CheckpointError(
+                        f"tensors of impossible shape for the {self.name} layout: {shapes}"
+                    ) from error
+                out |= zip(row.ours, (a.shape for a in arrays), strict=True)
+        return out
+
+    def depth(self, tensors: Tensors) -> int:
+        """Number of blocks: the highest one that any tensor names, or the length of the stack."""
+        table = self.table if isinstance(self.table, tuple) else self.table(Facts(self.name, num_heads=1, depth=1))
+        counted = {name.split("{i}")[0] for row in table for name in row.theirs if "{i}" in name}
+        pattern = (
+            re.compile("(?:" + "|".join(map(re.escape, sorted(counted))) + r")(\d{1,6})(?!\d)") if counted else None
+        )
+        numbers = [int(m[1]) + 1 for name in tensors if pattern and (m := pattern.match(name))]
+        stacks = [tensors[row.theirs[0]].shape[0] for row in table
+                  if "{i}" in str(row.ours) and "{i}" not in str(row.theirs) and row.theirs[0] in tensors
+                  and tensors[row.theirs[0]].ndim]  # fmt: skip
+        depth = max([*numbers, *stacks], default=0)
+        if depth > len(tensors) and not stacks:
+            raise CheckpointError(
+                f"block {depth - 1} is named, but there are only {len(tensors)} tensors: blocks are missing"
+            )
+        return depth
+
+    def known_names(self) -> set[str]:
+        """All names of the table, blocks numbered #, for recognising strays."""
+        table = self.table if isinstance(self.table, tuple) else self.table(Facts(self.name, num_heads=2, depth=1))
+        return {anonymous(name.replace("{i}", "0")) for row in table for name in row.theirs}
+
+    def _written(self, name: str, config: ViTConfig) -> str:
+        return name if name.startswith(self.bare) and self.bare else self.prefix(config) + name
+
+
+def anonymous(name: str) -> str:
+    """A name with the numbers of its blocks replaced by #."""
+    return re.sub(r"((?:^|\.|encoderblock_|encoder_layer_))\d+(?=[./]|$)", r"\1#", name)
+
+
+def _numbered(names: tuple[str, ...], i: int) -> tuple[str, ...]:
+    return tuple(name.replace("{i}", str(i)) for name in names)
+
+
+def _ghost(shape: tuple[int, ...]) -> np.ndarray:
+    """An array of this shape that takes one byte."""
+    return np.broadcast_to(np.zeros((), np.int8), shape)
+
+
+def _listing(names: list[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
