@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from numpy_vit.assembled import AssembledCache, assembled_backward, assembled_forward
 from numpy_vit.class_token import ClassTokenCache, class_token_backward, class_token_forward
 from numpy_vit.dropout import DropoutCache, dropout_backward, dropout_forward
 from numpy_vit.encoder import EncoderCache, encoder_backward, encoder_forward
@@ -45,7 +46,7 @@ def vit_forward(
     config: ViTConfig,
     masks: Mapping[str, Array] | None = None,
     tape: Tape = None,
-) -> tuple[Array, VitCache]:
+) -> tuple[Array, VitCache | AssembledCache]:
     r"""images (B, C, H, W) -> logits (B, K).
 
     $$z_0 = [c;\, E(\mathrm{patches})] + p, \qquad z_{\ell+1} = \operatorname{block}_\ell(z_\ell), \qquad
@@ -61,6 +62,9 @@ def vit_forward(
         DtypeError: images that are not floating point, or of another dtype than the parameters.
     """
     check_params(params, config)
+    if not config.is_plain or "attn_mask" in (masks or {}) or "padding_mask" in (masks or {}):
+        check_dtypes(params, images)
+        return assembled_forward(params, images, config, masks, tape)
     check_shape("images", images, ("B", config.in_channels, *config.image_size))
     check_dtypes(params, images)
     masks = masks or {}
@@ -84,8 +88,10 @@ def vit_forward(
     return logits, VitCache(c_patch, c_class, c_pos, learned_pos, c_drop, c_encoder, c_norm, c_head)
 
 
-def vit_backward(dlogits: Array, cache: VitCache, tape: Tape = None) -> tuple[Array, dict[str, Array]]:
+def vit_backward(dlogits: Array, cache: VitCache | AssembledCache, tape: Tape = None) -> tuple[Array, dict[str, Array]]:
     """(B, K) -> dimages (B, C, H, W), gradients with exactly the names of the parameters."""
+    if isinstance(cache, AssembledCache):
+        return assembled_backward(dlogits, cache, tape)
     note(tape, logits=dlogits)
     dx, g_head = head_backward(dlogits, cache.head, tape)
     note(tape, norm=dx)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from torch_vit.assembled import Assembled, assembled_forward
 from torch_vit.class_token import class_token_forward
 from torch_vit.dropout import dropout_forward
 from torch_vit.encoder import Encoder
@@ -42,7 +43,7 @@ def fixed_pos_embed(config: ViTConfig) -> Tensor:
     return nn.functional.pad(patches, (0, 0, int(config.class_token), 0))[None]
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(Assembled):
     r"""images (B, C, H, W) -> logits (B, K). The parameter names are those of `param_spec(config)`.
 
     Args:
@@ -59,17 +60,17 @@ class VisionTransformer(nn.Module):
     """
 
     def __init__(self, config: ViTConfig, attention: AttentionPath = "fused", seed: int | None = 0):
-        super().__init__()
-        self.config = config
+        nn.Module.__init__(self)
+        self.config, self.is_plain = config, config.is_plain  # asked once: torch.compile cannot look into dataclass fields
         with torch.device("meta"):  # torch's own initialisation would be thrown away
-            self._build(config, attention)
+            self._build_plain(config, attention) if config.is_plain else self.build(config, attention)
         self.to_empty(device="cpu")
-        if config.pos_embed.startswith("sincos"):
+        if config.is_plain and config.pos_embed.startswith("sincos"):
             self.register_buffer("fixed_pos", fixed_pos_embed(config), persistent=False)
         if seed is not None:
             self.load_state_dict(to_torch(init_params(config, seed)))
 
-    def _build(self, config: ViTConfig, attention: AttentionPath) -> None:
+    def _build_plain(self, config: ViTConfig, attention: AttentionPath) -> None:
         width = config.embed_dim
         self.images, self.class_token, self.tokens, self.pooled, self.logits = (Tap() for _ in range(5))
         self.patch_embed = PatchEmbed(config)
@@ -88,6 +89,10 @@ class VisionTransformer(nn.Module):
         check_shape("images", images, ("B", config.in_channels, *config.image_size))
         if not images.is_floating_point():
             raise DtypeError(f"images have dtype {images.dtype}, expected floating point; scale and normalise them first")
+        if not self.is_plain:
+            return super().forward(images, masks)
+        if masks is not None and ("attn_mask" in masks or "padding_mask" in masks):
+            return assembled_forward(dict(self.named_parameters()), images, config, masks)
         x = self.patch_embed(self.images(images))  # (B, N, D)
         if config.class_token:
             x = self.class_token(class_token_forward(x, self.cls_token))  # (B, T, D)

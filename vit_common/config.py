@@ -81,7 +81,9 @@ class ViTConfig(Variant):
             )
         if self.attn_head_dim is None and self.embed_dim % self.num_heads:
             fits = [n for n in range(1, self.embed_dim + 1) if self.embed_dim % n == 0]
-            raise ConfigError(f"num_heads={self.num_heads} does not divide embed_dim={self.embed_dim}; use one of {fits}")
+            raise ConfigError(
+                f"num_heads={self.num_heads} does not divide embed_dim={self.embed_dim}; use one of {fits}"
+            )
         if self.pool in ("cls", "cls_mean") and not self.class_token:
             raise ConfigError(f"pool={self.pool!r} needs class_token=True; without a class token use pool='mean'")
         if not self.mlp_ratio > 0 or self.mlp_dim < 1:
@@ -131,7 +133,7 @@ class ViTConfig(Variant):
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; `from_dict` is the inverse. Of the variant's fields, those that differ from the plain model."""
+        """Plain JSON types; `from_dict` is the inverse. Of the variant's fields, those unlike the plain model's."""
         names = [f.name for f in dataclasses.fields(self) if f.name not in Variant.__dataclass_fields__]
         values = {name: getattr(self, name) for name in names} | self.variant_fields()
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}

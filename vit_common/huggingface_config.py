@@ -16,6 +16,8 @@ ACTIVATIONS = {
 }  # fmt: skip
 
 # Library defaults, for the keys that a config.json may leave out.
+COMMON = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 224, "patch_size": 16,
+          "num_channels": 3, "hidden_act": "gelu"}  # fmt: skip
 DEFAULTS: dict[str, dict[str, Any]] = {
     "vit": {"layer_norm_eps": 1e-12},
     "deit": {"layer_norm_eps": 1e-12},
@@ -41,11 +43,11 @@ def huggingface_fields(values: Mapping[str, Any]) -> dict[str, Any]:
         values = {**outer, **values["vision_config"]}
         model_type = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}.get(model_type, model_type)
     if model_type not in DEFAULTS:
-        raise ConfigError(f"Hugging Face model_type={model_type!r} is not understood here; {nearest(str(model_type), DEFAULTS)}")
-    values = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 224, "patch_size": 16,
-              "num_channels": 3, "hidden_act": "gelu", **DEFAULTS[model_type], **values}  # fmt: skip
+        raise ConfigError(f"model_type={model_type!r} is unknown here; {nearest(str(model_type), DEFAULTS)}")
+    values = {**COMMON, **DEFAULTS[model_type], **values}
     if values["hidden_act"] not in ACTIVATIONS:
-        raise ConfigError(f"hidden_act={values['hidden_act']!r} is unknown; {nearest(values['hidden_act'], ACTIVATIONS)}")
+        act = values["hidden_act"]
+        raise ConfigError(f"hidden_act={act!r} is unknown; {nearest(str(act), ACTIVATIONS)}")
     width, architecture = values["hidden_size"], (values.get("architectures") or [""])[0]
     fields: dict[str, Any] = {
         "image_size": _size(values["image_size"]), "patch_size": _size(values["patch_size"]),
@@ -69,7 +71,8 @@ def _deit(values: Mapping[str, Any], architecture: str, fields: dict[str, Any]) 
 
 
 def _beit(values: Mapping[str, Any], architecture: str, fields: dict[str, Any]) -> dict[str, Any]:
-    own, shared = values.get("use_relative_position_bias", False), values.get("use_shared_relative_position_bias", False)
+    own = values.get("use_relative_position_bias", False)
+    shared = values.get("use_shared_relative_position_bias", False)
     mean, scale = values.get("use_mean_pooling", True), values.get("layer_scale_init_value", 0.1)
     return {
         "qkv_bias": "qv", "layer_scale": scale if scale and scale > 0 else None, "layer_scale_names": "gamma",

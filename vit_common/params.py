@@ -15,7 +15,7 @@ from vit_common.config import ViTConfig
 from vit_common.errors import CheckpointError, ConfigError, ShapeError
 from vit_common.masks import keyed_rng
 
-Init = Literal["xavier", "lecun", "normal_02", "normal_1e-6", "ones", "zeros"]
+Init = Literal["xavier", "lecun", "normal_02", "normal_1e-6", "normal_1e-1", "ones", "zeros"] | float
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,10 @@ def param_spec(config: ViTConfig) -> dict[str, ParamSpec]:
     Weight decay applies to matrices and to the patch projection; never to norms, biases, class token or positions
     (the field's convention since Dosovitskiy et al. 2021 and timm's `no_weight_decay`).
     """
+    if not config.is_plain:
+        from vit_common.assembled_spec import assembled_spec
+
+        return assembled_spec(config)
     width = config.embed_dim
     spec: dict[str, ParamSpec] = {}
     if config.class_token:
@@ -82,6 +86,8 @@ def init_params(config: ViTConfig, seed: int, dtype: Any = np.float32) -> dict[s
 
 def _draw(spec: ParamSpec, rng: np.random.Generator) -> np.ndarray:
     fan_out, fan_in = spec.shape[0], math.prod(spec.shape[1:])
+    if isinstance(spec.init, float):
+        return np.full(spec.shape, spec.init)
     match spec.init:
         case "ones":
             return np.ones(spec.shape)
@@ -91,6 +97,8 @@ def _draw(spec: ParamSpec, rng: np.random.Generator) -> np.ndarray:
             return rng.normal(0.0, 0.02, spec.shape)
         case "normal_1e-6":
             return rng.normal(0.0, 1e-6, spec.shape)
+        case "normal_1e-1":
+            return rng.normal(0.0, 0.1, spec.shape)
         case "lecun":  # variance 1 / fan_in keeps the variance of a patch's embedding at that of its pixels
             return rng.normal(0.0, 1.0 / math.sqrt(fan_in), spec.shape)
         case "xavier":  # Glorot and Bengio 2010, eq. 16

@@ -14,8 +14,9 @@ SAME = {
     "pos_drop_rate": "pos_drop_rate", "patch_drop_rate": "patch_drop_rate", "proj_drop_rate": "proj_drop_rate",
     "attn_drop_rate": "attn_drop_rate", "drop_path_rate": "drop_path_rate", "qk_norm": "qk_norm",
     "num_kv_heads": "num_kv_heads", "pool_include_prefix": "pool_include_prefix",
-    "scale_attn_norm": "attn_norm", "scale_attn_inner": "attn_norm", "scale_mlp_norm": "mlp_norm", "scale_mlp": "mlp_norm",
-    "pre_norm": "pre_norm", "use_pre_transformer_norm": "pre_norm", "rope_grid_offset": "rope_grid_offset",
+    "scale_attn_norm": "attn_norm", "scale_attn_inner": "attn_norm", "scale_mlp_norm": "mlp_norm",
+    "scale_mlp": "mlp_norm", "pre_norm": "pre_norm", "use_pre_transformer_norm": "pre_norm",
+    "rope_grid_offset": "rope_grid_offset",
     "rope_grid_indexing": "rope_grid_indexing", "rope_temperature": "rope_temperature",
     "rope_rotate_half": "rope_half", "ref_feat_shape": "rope_ref_grid", "attn_pool_num_heads": "attn_pool_heads",
     "attn_pool_mlp_ratio": "attn_pool_mlp_ratio",
@@ -23,13 +24,13 @@ SAME = {
 
 # Decided below, by family.
 RULED = {
-    "vit": {"global_pool", "qkv_bias", "proj_bias", "init_values", "pos_embed", "no_embed_class", "final_norm", "fc_norm",
-            "embed_norm_layer", "norm_layer", "act_layer", "block_fn", "mlp_layer", "attn_layer"},
+    "vit": {"global_pool", "qkv_bias", "proj_bias", "init_values", "pos_embed", "no_embed_class", "final_norm",
+            "fc_norm", "embed_norm_layer", "norm_layer", "act_layer", "block_fn", "mlp_layer", "attn_layer"},
     "eva": {"global_pool", "qkv_bias", "qkv_fused", "swiglu_mlp", "swiglu_align_to", "attn_type", "norm_layer",
             "init_values", "attn_only_layer_scale", "no_embed_class", "use_abs_pos_emb", "use_rot_pos_emb", "rope_type",
             "use_post_norm", "use_post_transformer_norm", "use_fc_norm"},
-    "beit": {"global_pool", "qkv_bias", "swiglu_mlp", "norm_layer", "init_values", "use_abs_pos_emb", "use_rel_pos_bias",
-             "use_shared_rel_pos_bias", "use_fc_norm"},
+    "beit": {"global_pool", "qkv_bias", "swiglu_mlp", "norm_layer", "init_values", "use_abs_pos_emb",
+             "use_rel_pos_bias", "use_shared_rel_pos_bias", "use_fc_norm"},
 }  # fmt: skip
 RULED["deit"] = RULED["vit"]
 
@@ -45,6 +46,7 @@ ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_tanh", "quick_gelu": "quick_ge
 BLOCKS = {"block": "pre_norm", "respostblock": "res_post", "res_post": "res_post", "parallelscalingblock": "parallel",
           "parallel": "parallel", "diffparallelscalingblock": "diff_parallel", "diff_parallel": "diff_parallel",
           "parallelthingsblock": "parallel_things", "parallel_things": "parallel_things"}  # fmt: skip
+ROPES = {"cat": "axial", "mixed": "mixed", "dinov3": "dinov3"}
 MLPS = {"mlp": "mlp", "swiglu": "glu", "swiglupacked": "glu_packed", "swiglu_packed": "glu_packed"}
 
 
@@ -55,16 +57,17 @@ def timm_fields(name: str, model_args: dict[str, Any]) -> dict[str, Any]:
         ConfigError: an unknown name or argument; the message says the nearest.
     """
     family, args = timm_args(name.split(".")[0])  # a tag names weights, not an architecture
-    args |= {key: value for key, value in model_args.items() if value is not None or key in ("init_values", "act_layer")}
+    args |= {key: v for key, v in model_args.items() if v is not None or key in ("init_values", "act_layer")}
     known = SAME.keys() | RULED[family] | IGNORED
     for key in args:
         if key not in known:
-            raise ConfigError(f"timm's {name} has no argument {key!r} that is understood here; {nearest(key, sorted(known))}")
+            raise ConfigError(f"timm's {name} has no argument {key!r} known here; {nearest(key, sorted(known))}")
     fields = {SAME[key]: value for key, value in args.items() if key in SAME}
     if fields.get("reg_tokens") is None:
         fields.pop("reg_tokens", None)
     fields |= _norm("norm", "norm_eps", args.get("norm_layer") or "layernorm_1e-6")
-    fields["pool"] = _choice("global_pool", args.get("global_pool", "token" if family in ("vit", "deit") else "avg"), POOL)
+    default = "token" if family in ("vit", "deit") else "avg"
+    fields["pool"] = _choice("global_pool", args.get("global_pool", default), POOL)
     fields |= {"vit": _vit, "deit": _deit, "eva": _eva, "beit": _beit}[family](args, fields)
     fields.setdefault("class_token", True)
     sizes = (_pair(fields.get(side, default)) for side, default in (("image_size", 224), ("patch_size", 16)))
@@ -97,7 +100,7 @@ def _vit(args: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     if args.get("embed_norm_layer"):
         patch_norm = _norm("patch_norm", "eps", args["embed_norm_layer"])
         if patch_norm["eps"] != fields["norm_eps"]:
-            raise ConfigError(f"embed_norm_layer has eps {patch_norm['eps']} but norm_layer {fields['norm_eps']}: one eps here")
+            raise ConfigError(f"embed_norm_layer's eps {patch_norm['eps']} must be norm_layer's, {fields['norm_eps']}")
         out["patch_norm"] = patch_norm["patch_norm"]
     if mlp == "glu_packed":  # timm counts gate and value: half of it is the hidden width
         out |= {"mlp_ratio": args.get("mlp_ratio", 4.0) / 2, "attn_pool_mlp_ratio": args.get("mlp_ratio", 4.0)}
@@ -118,7 +121,7 @@ def _eva(args: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     after = args["use_fc_norm"] if args.get("use_fc_norm") is not None else pool == "mean"
     final = args["use_post_transformer_norm"] if args.get("use_post_transformer_norm") is not None else not after
     bias, align = args.get("qkv_bias", True), args.get("swiglu_align_to", 0)
-    rope_type = _choice("rope_type", args.get("rope_type") or "cat", {"cat": "axial", "mixed": "mixed", "dinov3": "dinov3"})
+    rope_type = _choice("rope_type", args.get("rope_type") or "cat", ROPES)
     out = {
         "final_norm": bool(final), "fc_norm": bool(after), "block": "res_post" if post_norm else "pre_norm",
         "qkv": "fused" if args.get("qkv_fused", True) else "split",
@@ -137,7 +140,7 @@ def _eva(args: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
         if out["mlp"] == "glu" and align and hidden % align:
             out["mlp_hidden"] = hidden + -hidden % align
         if pool == "map":
-            raise ConfigError("attention pooling here shares the MLP's activation; timm's eva with SwiGLU pools with GELU")
+            raise ConfigError("attention pooling here has the MLP's activation; timm's eva with SwiGLU pools with GELU")
     if args.get("init_values") is not None and not post_norm:
         out["layer_scale"] = float(args["init_values"])
     if rope_type != "axial" or out["rope"] == "none":  # timm's other kinds take no reference grid
@@ -161,7 +164,7 @@ def _beit(args: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _norm(kind: str, eps: str, text: Any) -> dict[str, Any]:
-    """"rmsnorm_1e-5", "RmsNorm", "LayerNorm(eps=1e-05)", "layernorm": the kind of norm and its eps (timm's default 1e-6)."""
+    """The kind and eps of "rmsnorm_1e-5", "RmsNorm", "LayerNorm(eps=1e-05)", "layernorm" (timm's own eps is 1e-6)."""
     word = str(text).lower().replace("(eps=", "_").rstrip(")")
     name, _, number = word.partition("_")
     value = float(number) if number[:1].isdigit() else 1e-6

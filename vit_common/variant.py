@@ -155,7 +155,7 @@ class Variant:
         if self.dist_head and not self.dist_token:
             raise ConfigError("dist_head=True needs dist_token=True")
         if self.dist_head and (config.pool != "cls" or self.pre_logits):
-            raise ConfigError("dist_head=True reads the class and the distillation token: it needs pool='cls', pre_logits=0")
+            raise ConfigError("dist_head=True reads the class and the distillation token: pool='cls', pre_logits=0")
         kv = self.kv_heads
         if len(kv) != config.depth or any(h < 1 or config.num_heads % h for h in kv):
             raise ConfigError(
@@ -173,7 +173,7 @@ class Variant:
         if self.rel_pos_bias != "none" and self.num_prefix_tokens != 1:
             raise ConfigError("rel_pos_bias needs exactly one token before the patches, the class token")
         if not self.attn_proj and config.attn_dim != config.embed_dim:
-            raise ConfigError(f"attn_proj=False needs an inner width of embed_dim={config.embed_dim}, got {config.attn_dim}")
+            raise ConfigError(f"attn_proj=False needs NH * HD = embed_dim={config.embed_dim}, got {config.attn_dim}")
 
     @property
     def is_plain(self) -> bool:

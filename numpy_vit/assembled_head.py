@@ -1,0 +1,105 @@
+r"""Head of variants: pool, norm, pre-logits, one or two classifiers."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from numpy_vit.attention import SoftmaxCache, softmax_backward, softmax_forward
+from numpy_vit.attention_pool import AttentionPoolCache, attention_pool_backward, attention_pool_forward
+from numpy_vit.linear import LinearCache, linear_backward, linear_forward
+from numpy_vit.norm import NormCache, norm_backward, norm_forward
+from numpy_vit.token_pool import TokenPoolCache, token_pool_backward, token_pool_forward
+from vit_common.config import ViTConfig
+from vit_common.params import sub, under
+from vit_common.tape import Tape, note, scope
+
+Array = np.ndarray
+
+
+class AssembledHeadCache(NamedTuple):
+    x_shape: tuple[int, int, int]
+    skipped: int  # prefix tokens that attention pooling does not read
+    pool: TokenPoolCache | AttentionPoolCache
+    norm: NormCache | None
+    pre: tuple[LinearCache, Array] | None  # of the linear layer, and the tanh
+    head: LinearCache | None
+    head_dist: LinearCache | None
+    softmax: SoftmaxCache | None
+
+
+def assembled_head_forward(
+    params: Mapping[str, Array], x: Array, config: ViTConfig, tape: Tape = None
+) -> tuple[Array, AssembledHeadCache]:
+    r"""(B, T, D) -> logits (B, K); with `num_classes=0` the features (B, D).
+
+    $$\mathrm{logits} = W \tanh(W_p \operatorname{norm}(\operatorname{pool}(x)) + b_p) + b$$
+
+    where only what the configuration has stands. With a distillation head the logits are $\tfrac12(W x_0 + b + W' x_1
+    + b')$ (Touvron et al. 2021, section 4). Parameters: `attn_pool.*`, `fc_norm.*`, `pre_logits.fc.*`, `head.*`,
+    `head_dist.*`. **Backward**: $d\tanh = (1 - \tanh^2)\, g$; two heads get half the gradient each.
+    """
+    skipped = 0 if config.pool_include_prefix else config.num_prefix_tokens
+    if config.pool == "map":
+        y, c_pool = attention_pool_forward(sub(params, "attn_pool"), x[:, skipped:], config, scope(tape, "attn_pool"))
+        note(tape, attn_pool=y)
+    else:
+        y, c_pool = token_pool_forward(x, config.pool, config.num_prefix_tokens, config.pool_include_prefix)
+    note(tape, pooled=y)
+    c_norm = c_pre = c_head = c_dist = c_softmax = None
+    if config.fc_norm:
+        y, c_norm = norm_forward(sub(params, "fc_norm"), y, config.norm, config.norm_eps)
+        note(tape, fc_norm=y)
+    if config.pre_logits:
+        hidden, c_fc = linear_forward(y, params["pre_logits.fc.weight"], params["pre_logits.fc.bias"])
+        y = np.tanh(hidden)
+        c_pre = c_fc, y
+        note(tape, pre_logits=y)
+    if config.num_classes:
+        y, c_head = linear_forward(y, params["head.weight"], params.get("head.bias"))
+        note(tape, head=y)
+        if config.dist_head:
+            other, c_dist = linear_forward(x[:, 1], params["head_dist.weight"], params.get("head_dist.bias"))
+            note(tape, head_dist=other)
+            y = 0.5 * (y + other)
+    if config.head_softmax:
+        y, c_softmax = softmax_forward(y)
+    return y, AssembledHeadCache(x.shape, skipped, c_pool, c_norm, c_pre, c_head, c_dist, c_softmax)
+
+
+def assembled_head_backward(dy: Array, cache: AssembledHeadCache, tape: Tape = None) -> tuple[Array, dict[str, Array]]:
+    """(B, K) -> dx (B, T, D), gradients of the parameters."""
+    grads: dict[str, Array] = {}
+    if cache.softmax is not None:
+        dy = softmax_backward(dy, cache.softmax)
+    dother = None
+    if cache.head_dist is not None:
+        dy = 0.5 * dy  # y = (head + head_dist) / 2
+        note(tape, head_dist=dy)
+        dother, g = linear_backward(dy, cache.head_dist)
+        grads |= under("head_dist", g)
+    if cache.head is not None:
+        note(tape, head=dy)
+        dy, g = linear_backward(dy, cache.head)
+        grads |= under("head", g)
+    if cache.pre is not None:
+        note(tape, pre_logits=dy)
+        c_fc, tanh = cache.pre
+        dy, g = linear_backward(dy * (1.0 - tanh * tanh), c_fc)  # y = tanh(hidden)
+        grads |= under("pre_logits.fc", g)
+    if cache.norm is not None:
+        note(tape, fc_norm=dy)
+        dy, g = norm_backward(dy, cache.norm)
+        grads |= under("fc_norm", g)
+    note(tape, pooled=dy)
+    if isinstance(cache.pool, TokenPoolCache):
+        dx = token_pool_backward(dy, cache.pool)
+    else:
+        note(tape, attn_pool=dy)
+        inside, g = attention_pool_backward(dy, cache.pool, scope(tape, "attn_pool"))
+        grads |= under("attn_pool", g)
+        dx = np.zeros(cache.x_shape, dy.dtype)
+        dx[:, cache.skipped :] = inside
+    if dother is not None:
+        dx[:, 1] += dother  # head_dist reads token 1
+    return dx, grads

@@ -1,0 +1,60 @@
+r"""Pooling by maximum, by the mean of maximum and mean, or the class token beside the mean."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from vit_common.errors import ConfigError, check_shape
+
+Array = np.ndarray
+
+
+class TokenPoolCache(NamedTuple):
+    x_shape: tuple[int, int, int]
+    pool: str
+    start: int
+    top: Array | None  # (B, T', D), 1 / k at each of the k largest of a channel
+
+
+def token_pool_forward(x: Array, pool: str, prefix: int, include_prefix: bool = False) -> tuple[Array, TokenPoolCache]:
+    r"""(B, T, D) -> (B, D), or (B, 2D) for "cls_mean".
+
+    Over the patch tokens, or all tokens with `include_prefix`: "mean"; "max", channel by channel; "avg_max",
+    $\tfrac12(\max + \operatorname{mean})$; "cls", the first token; "cls_mean", $[x_0, \operatorname{mean}]$.
+    **Backward**: the mean spreads its gradient evenly; the maximum's goes to the largest (in equal parts to several
+    equally large).
+
+    Raises:
+        ConfigError: another kind of pooling, or no token left to read.
+    """
+    check_shape("x of token_pool", x, ("B", "T", "D"))
+    start = 0 if include_prefix else prefix
+    if pool not in ("cls", "mean", "max", "avg_max", "cls_mean") or x.shape[1] <= start:
+        raise ConfigError(f"cannot pool {pool!r} over {x.shape[1]} tokens with {prefix} before the patches")
+    top = None
+    part = x[:, start:]
+    if pool in ("max", "avg_max"):
+        size = part.real if np.iscomplexobj(part) else part
+        top = (size == size.max(axis=1, keepdims=True)).astype(size.dtype)
+        top /= top.sum(axis=1, keepdims=True)
+        most = (part * top).sum(axis=1)
+        y = most if pool == "max" else 0.5 * (most + part.mean(axis=1))
+    else:
+        mean = part.mean(axis=1)
+        y = {"cls": x[:, 0].copy(), "mean": mean, "cls_mean": np.concatenate((x[:, 0], mean), axis=1)}[pool]
+    return y, TokenPoolCache(x.shape, pool, start, top)
+
+
+def token_pool_backward(dy: Array, cache: TokenPoolCache) -> Array:
+    """(B, D) or (B, 2D) -> dx (B, T, D)."""
+    (batch, tokens, width), pool, start, top = cache
+    check_shape("dy of token_pool", dy, (batch, width * (1 + (pool == "cls_mean"))))
+    dx = np.zeros(cache.x_shape, dy.dtype)
+    dmean = {"cls": None, "max": None, "mean": dy, "avg_max": 0.5 * dy, "cls_mean": dy[:, width:]}[pool]
+    if dmean is not None:
+        dx[:, start:] += dmean[:, None] / (tokens - start)  # mean = part.mean(axis=1)
+    if top is not None:
+        dx[:, start:] += (dy if pool == "max" else 0.5 * dy)[:, None] * top  # most = (part * top).sum(axis=1)
+    if pool in ("cls", "cls_mean"):
+        dx[:, 0] += dy[:, :width]  # x[:, 0]
+    return dx
