@@ -40,8 +40,8 @@ def encoder_forward(
 def encoder_backward(dy: Array, cache: EncoderCache, tape: Tape = None) -> tuple[Array, dict[str, Array]]:
     """(B, T, D) -> dx (B, T, D), gradients of all blocks."""
     grads: dict[str, Array] = {}
-    for i, block in reversed(list(enumerate(cache.blocks))):
+    for i in reversed(range(len(cache.blocks))):
         note(tape, **{str(i): dy})
-        dy, g_block = encoder_block_backward(dy, block, scope(tape, str(i)))  # x = block(x)
+        dy, g_block = encoder_block_backward(dy, cache.blocks[i], scope(tape, str(i)))  # x = block(x)
         grads |= under(str(i), g_block)
     return dy, grads

@@ -38,11 +38,12 @@ def layer_norm_forward(x: Array, weight: Array, bias: Array, eps: float = 1e-6) 
     """
     check_shape("layer_norm weight", weight, x.shape[-1:])
     check_shape("layer_norm bias", bias, x.shape[-1:])
-    xhat = x - x.mean(axis=-1, keepdims=True)  # (..., D), centred
-    variance = (xhat * xhat).mean(axis=-1, keepdims=True)  # (..., 1)
-    rstd = 1.0 / np.sqrt(variance + eps)
+    ones = np.ones((x.shape[-1], 1), x.dtype)  # summing along the short axis by a product: ratio 0.3 to .sum(axis=-1)
+    xhat = x - x @ ones / x.shape[-1]  # (..., D), centred
+    y = xhat * xhat
+    rstd = 1.0 / np.sqrt(y @ ones / x.shape[-1] + eps)  # (..., 1)
     xhat *= rstd
-    y = xhat * weight
+    np.multiply(xhat, weight, out=y)
     y += bias
     return y, LayerNormCache(xhat, rstd, weight)
 
@@ -51,11 +52,14 @@ def layer_norm_backward(dy: Array, cache: LayerNormCache) -> tuple[Array, dict[s
     """(..., D) -> dx (..., D), {"weight": (D,), "bias": (D,)}."""
     xhat, rstd, weight = cache
     check_shape("dy of layer_norm", dy, xhat.shape)
-    rows = tuple(range(dy.ndim - 1))
-    grads = {"weight": (dy * xhat).sum(axis=rows), "bias": dy.sum(axis=rows)}  # y = xhat * weight + bias
+    width = xhat.shape[-1]
+    scaled = dy * xhat
+    rows = np.ones(dy.size // width, dy.dtype)  # summing over the rows, by a product too
+    grads = {"weight": rows @ scaled.reshape(-1, width), "bias": rows @ dy.reshape(-1, width)}  # y = xhat * weight + b
+    mean_of = weight[:, None] / width  # dy @ mean_of is the mean over D of dxhat = dy * weight
+    along = scaled @ mean_of  # mean(dxhat * xhat), through rstd: xhat *= 1 / sqrt(variance + eps)
     dx = dy * weight  # dxhat: y = xhat * weight
-    along = (dx * xhat).mean(axis=-1, keepdims=True)  # through rstd: xhat *= 1 / sqrt(variance + eps)
-    dx -= dx.mean(axis=-1, keepdims=True)  # through the mean: xhat = x - x.mean()
-    dx -= xhat * along
+    dx -= dy @ mean_of  # mean(dxhat), through the mean: xhat = x - x.mean()
+    dx -= np.multiply(xhat, along, out=scaled)
     dx *= rstd
     return dx, grads

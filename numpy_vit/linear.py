@@ -48,6 +48,6 @@ def linear_backward(dy: Array, cache: LinearCache) -> tuple[Array, dict[str, Arr
     drows = dy.reshape(-1, dy.shape[-1])  # (R, O)
     grads = {"weight": drows.T @ rows}  # y = rows @ weight.T
     if has_bias:
-        grads["bias"] = drows.sum(axis=0)  # y += bias, broadcast over the rows
+        grads["bias"] = np.ones(len(drows), dy.dtype) @ drows  # y += bias, broadcast over the rows
     dx = drows @ weight  # y = rows @ weight.T
     return dx.reshape(x.shape), grads

@@ -72,7 +72,9 @@ def multi_head_backward(dy: Array, cache: MultiHeadCache, tape: Tape = None) -> 
     note(tape, proj=dout, context=dcontext)
     dheads = split_heads(dcontext, num_heads)  # context = merge_heads(heads)
     dq, dk, dv = attention_backward(dheads, cache.attention, tape)
-    dqkv = np.concatenate([merge_heads(d) for d in (dq, dk, dv)], axis=-1)  # q, k, v = split(qkv)
+    dqkv = np.empty((*dy.shape[:2], cache.qkv.weight.shape[0]), dy.dtype)  # (B, T, 3D)
+    for part, d in zip(np.split(dqkv, 3, axis=-1), (dq, dk, dv), strict=True):
+        split_heads(part, num_heads)[...] = d  # q, k, v = split(qkv), split into heads
     dx, g_qkv = linear_backward(dqkv, cache.qkv)  # qkv = x @ qkv.T + bias
     note(tape, q=dq, k=dk, v=dv, qkv=dqkv)
     return dx, {**under("qkv", g_qkv), **under("proj", g_proj)}
