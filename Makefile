@@ -33,7 +33,7 @@ report: $(VENV)/.installed ## the parity report: error of every stage, both engi
 	$(PY) -m parity_tests $(ARGS)
 
 mutants: $(VENV)/.installed ## plant known bugs in the NumPy engine, one at a time; the parity tests must catch each
-	$(PY) -m parity_tests.mutants $(ARGS)
+	$(ONE_THREAD) $(PY) -m pytest parity_tests/test_planted_bugs.py -n auto --maxprocesses 8 -v $(ARGS)
 
 bench: $(VENV)/.installed ## time both engines, stage by stage and whole
 	$(PY) -m benchmarks $(ARGS)
