@@ -241,7 +241,8 @@ def _masks_below(config: ViTConfig, batch: int, seed: int, prefix: str) -> dict[
 def composite_cases(draw, kind: str) -> Case:
     """multi_head, mlp, encoder_block, encoder, head, vit: a config, its parameters, and masks where rates are not 0."""
     least = 1 if kind in ("multi_head", "mlp", "encoder_block") else 0
-    config = draw(configs(depth=st.integers(least, 2)))
+    most = 3 if kind == "encoder" else 2  # the rate of stochastic depth is neither zero nor full from three blocks on
+    config = draw(configs(depth=st.integers(least, most)))
     batch, prefix, options = draw(batches), "", {"config": config}
     stream = batch, config.num_tokens, config.embed_dim
     match kind:
@@ -261,7 +262,8 @@ def composite_cases(draw, kind: str) -> Case:
         case "vit":
             spec, stream = param_spec(config), (batch, config.in_channels, *config.image_size)
     if kind != "head":
-        options["masks"] = draw(st.one_of(st.none(), seeds.map(lambda s: _masks_below(config, batch, s, prefix))))
+        masks = seeds.map(lambda s: _masks_below(config, batch, s, prefix))
+        options["masks"] = draw(st.one_of(masks, masks, st.none()))
     return Case({"x": normal(draw(seeds), stream, draw(gentle)), **drawn_params(draw, spec)}, options)
 
 
