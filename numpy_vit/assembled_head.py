@@ -54,7 +54,7 @@ def assembled_head_forward(
         hidden, c_fc = linear_forward(y, params["pre_logits.fc.weight"], params["pre_logits.fc.bias"])
         y = np.tanh(hidden)
         c_pre = c_fc, y
-        note(tape, pre_logits=y)
+        note(tape, **{"pre_logits.fc": hidden, "pre_logits.act": y, "pre_logits": y})
     if config.num_classes:
         y, c_head = linear_forward(y, params["head.weight"], params.get("head.bias"))
         note(tape, head=y)
@@ -83,9 +83,10 @@ def assembled_head_backward(dy: Array, cache: AssembledHeadCache, tape: Tape = N
         dy, g = linear_backward(dy, cache.head)
         grads |= under("head", g)
     if cache.pre is not None:
-        note(tape, pre_logits=dy)
         c_fc, tanh = cache.pre
-        dy, g = linear_backward(dy * (1.0 - tanh * tanh), c_fc)  # y = tanh(hidden)
+        dhidden = dy * (1.0 - tanh * tanh)  # y = tanh(hidden)
+        note(tape, **{"pre_logits.fc": dhidden, "pre_logits.act": dy, "pre_logits": dy})
+        dy, g = linear_backward(dhidden, c_fc)
         grads |= under("pre_logits.fc", g)
     if cache.norm is not None:
         note(tape, fc_norm=dy)

@@ -78,10 +78,12 @@ def parallel_block_forward(
     if diff:
         ways = {"out_proj": np.concatenate((context, m), axis=-1)}
     outs = [linear_forward(part, params[f"{n}.weight"], params.get(f"{n}.bias")) for n, part in ways.items()]
+    note(tape, **{name: out for name, (out, _) in zip(ways, outs, strict=True)})
     y = outs[0][0] if diff else outs[0][0] + outs[1][0]
     c_scale = None
     if "ls.gamma" in params:
         y, c_scale = layer_scale_forward(y, params["ls.gamma"])
+        note(tape, ls=y)
     y, c_path = drop_path_forward(y, masks.get("drop_path"), drop_path_rate)
     linears = tuple(cache for _, cache in outs)
     inside = c_norm, c_in, "mlp_bias" in params, width, c_pos, c_attention, c_act, c_drop
@@ -95,10 +97,12 @@ def parallel_block_backward(
     grads: dict[str, Array] = {}
     dout = drop_path_backward(dy, cache.path)
     if cache.scale is not None:
+        note(tape, ls=dout)
         dout, g = layer_scale_backward(dout, cache.scale)
         grads |= under("ls", g)
     diff = isinstance(cache.attention, DiffAttentionCache)
     names = ("out_proj",) if diff else ("attn_out_proj", "mlp_out_proj")
+    note(tape, **dict.fromkeys(names, dout))
     back = [linear_backward(dout, linear) for linear in cache.out]
     for name, (_, g) in zip(names, back, strict=True):
         grads |= under(name, g)

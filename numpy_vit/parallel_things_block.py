@@ -9,7 +9,7 @@ from numpy_vit.branch import BranchCache, BranchNames, branch_backward, branch_f
 from numpy_vit.positions import Positions, PositionsGrad
 from vit_common.config import ViTConfig
 from vit_common.params import sub, under
-from vit_common.tape import Tape, scope
+from vit_common.tape import Tape, note, scope
 
 Array = np.ndarray
 GROUPS = (("attns", BranchNames("norm", "attn", "ls.gamma", "drop_path")),
@@ -38,6 +38,7 @@ def parallel_things_block_forward(
         for at in (f"{group}.{j}" for j in range(PARALLEL)):
             branch = sub(params, at), x, config, names, positions, drop_path_rate, sub(masks or {}, at), scope(tape, at)
             y, cache = branch_forward(*branch)
+            note(tape, **{at: y})
             total = total + y
             caches.append(cache)
         x = total
@@ -54,6 +55,7 @@ def parallel_things_block_backward(
     for (group, _), caches in reversed(list(zip(GROUPS, cache.groups, strict=True))):
         total = dy  # x + ...: x forks
         for j, branch in enumerate(caches):
+            note(tape, **{f"{group}.{j}": dy})
             dx, dpositions, g = branch_backward(dy, branch, scope(tape, f"{group}.{j}"))
             total = total + dx
             positions.append(dpositions)

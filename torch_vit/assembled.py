@@ -66,7 +66,9 @@ class Assembled(AssembledHead):
         top = {name: getattr(self, name) for name in TOP if hasattr(self, name)}
         x = self.embedded(token_stem_forward(top, x, config, inner, random))  # (B, T, D)
         x = self.tokens(x if self.norm_pre is None else self.norm_pre(x))
-        positions = encoder_positions(config, self.rope, self.rel_pos_bias, inner, x)
+        table = None if self.rope is None else self.rope.table
+        shared = None if self.rel_pos_bias is None else self.rel_pos_bias.bias
+        positions = encoder_positions(config, table, shared, inner, x)
         x = self.blocks(x, positions, None if masks is None else sub(masks, "blocks"))
         return self.logits(self.read(x if self.norm is None else self.norm(x), config))
 

@@ -40,5 +40,5 @@ class RelPosBias(nn.Module):
             torch.zeros((2 * grid[0] - 1) * (2 * grid[1] - 1) + 3, num_heads)
         )
 
-    def forward(self) -> Tensor:
+    def bias(self) -> Tensor:
         return rel_pos_bias_forward(self.relative_position_bias_table, self.grid)

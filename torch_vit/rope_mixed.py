@@ -25,5 +25,5 @@ class RopeMixed(nn.Module):
         super().__init__()
         self.freqs = nn.Parameter(torch.empty(2, depth, num_heads, head_dim // 2))
 
-    def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
+    def table(self, points: Tensor) -> tuple[Tensor, Tensor]:
         return rope_mixed_forward(self.freqs, points)

@@ -30,6 +30,11 @@ def drop_path_rates(config: ViTConfig) -> list[float]:
 
 def mask_sites(config: ViTConfig, batch: int) -> Iterator[tuple[str, float, tuple[int, ...]]]:
     """(site, rate, shape) of every place where the model drops something, in the order of the forward pass."""
+    if not config.is_plain:
+        from vit_common.assembled_masks import assembled_mask_sites
+
+        yield from assembled_mask_sites(config, batch)
+        return
     tokens, width = config.num_tokens, config.embed_dim
     yield "pos_drop", config.pos_drop_rate, (batch, tokens, width)
     for i, path_rate in enumerate(drop_path_rates(config)):
@@ -43,9 +48,20 @@ def mask_sites(config: ViTConfig, batch: int) -> Iterator[tuple[str, float, tupl
 
 
 def make_masks(config: ViTConfig, batch: int, seed: int, step: int) -> dict[str, np.ndarray]:
-    """Keep-masks (True = keep) of one training step; sites whose rate is 0 are left out."""
-    return {
-        site: keyed_rng(seed, "mask", step, site).random(shape, dtype=np.float32) >= np.float32(rate)
-        for site, rate, shape in mask_sites(config, batch)
-        if rate > 0
-    }
+    """Keep-masks (True = keep) of one training step; sites whose rate is 0 are left out.
+
+    `patch_drop` keeps the same number of patches in every image, max(1, N (1 - rate)); all other sites draw freely.
+    """
+    masks = {}
+    for site, rate, shape in mask_sites(config, batch):
+        if rate > 0:
+            draw = keyed_rng(seed, "mask", step, site).random(shape, dtype=np.float32)
+            masks[site] = keep_some(draw, rate) if site == "patch_drop" else draw >= np.float32(rate)
+    return masks
+
+
+def keep_some(draw: np.ndarray, rate: float) -> np.ndarray:
+    """draw (B, N) of random numbers -> bool (B, N), True for the max(1, N (1 - rate)) smallest of each row."""
+    keep = max(1, int(draw.shape[1] * (1.0 - rate)))
+    rank = draw.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+    return rank < keep
