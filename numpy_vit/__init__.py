@@ -2,7 +2,12 @@
 
 from numpy_vit.activated_mlp import activated_mlp_backward, activated_mlp_forward
 from numpy_vit.activation import activation_backward, activation_forward
-from numpy_vit.assembled import assembled_backward, assembled_forward
+from numpy_vit.assembled import (
+    assembled_backward,
+    assembled_features_backward,
+    assembled_features_forward,
+    assembled_forward,
+)
 from numpy_vit.assembled_attention import assembled_attention_backward, assembled_attention_forward
 from numpy_vit.assembled_block import assembled_block_backward, assembled_block_forward
 from numpy_vit.assembled_encoder import assembled_encoder_backward, assembled_encoder_forward
@@ -26,6 +31,9 @@ from numpy_vit.layer_norm import layer_norm_backward, layer_norm_forward
 from numpy_vit.layer_scale import layer_scale_backward, layer_scale_forward
 from numpy_vit.linear import linear_backward, linear_forward
 from numpy_vit.loss import cross_entropy_backward, cross_entropy_forward
+from numpy_vit.mae import mae_backward, mae_forward
+from numpy_vit.mae_loss import mae_loss_backward, mae_loss_forward
+from numpy_vit.mask_tokens import mask_tokens_backward, mask_tokens_forward
 from numpy_vit.mlp import mlp_backward, mlp_forward
 from numpy_vit.model import vit_backward, vit_forward
 from numpy_vit.multi_head import merge_heads, multi_head_backward, multi_head_forward, split_heads
@@ -73,24 +81,26 @@ VARIANTS = (
     "rope_mixed", "rope", "rel_pos_bias", "attention_mask", "biased_attention", "grouped_query", "diff_attention",
     "qkv_project", "positions", "assembled_attention", "activated_mlp", "gated_mlp", "branch", "assembled_block",
     "parallel_block", "parallel_things_block", "assembled_encoder", "attention_pool", "token_pool",
-    "assembled_head", "assembled",
+    "assembled_head", "assembled", "mask_tokens", "mae_loss", "mae",
 )  # fmt: skip
 
 __all__ = [
     "STAGES", "VARIANTS", "BranchNames", "Positions", "activated_mlp_backward", "activated_mlp_forward",
     "activation_backward", "activation_forward", "adamw_init", "adamw_step", "assembled_attention_backward",
     "assembled_attention_forward", "assembled_backward", "assembled_block_backward", "assembled_block_forward",
-    "assembled_encoder_backward", "assembled_encoder_forward", "assembled_forward", "assembled_head_backward",
-    "assembled_head_forward", "attention_backward", "attention_forward", "attention_mask_bias",
-    "attention_pool_backward", "attention_pool_forward", "biased_attention_backward", "biased_attention_forward",
-    "block_bias_backward", "block_bias_forward", "branch_backward", "branch_forward", "centred_grid",
-    "class_token_backward", "class_token_forward", "clip_grad_norm", "cross_entropy_backward",
-    "cross_entropy_forward", "diff_attention_backward", "diff_attention_forward", "drop_path_backward",
-    "drop_path_forward", "dropout_backward", "dropout_forward", "encoder_backward", "encoder_block_backward",
-    "encoder_block_forward", "encoder_forward", "erf", "gated_mlp_backward", "gated_mlp_forward", "gelu_backward",
-    "gelu_forward", "gelu_tanh_backward", "gelu_tanh_forward", "grouped_query_backward", "grouped_query_forward",
-    "head_backward", "head_forward", "layer_norm_backward", "layer_norm_forward", "layer_scale_backward",
-    "layer_scale_forward", "linear_backward", "linear_forward", "merge_heads", "mlp_backward", "mlp_forward",
+    "assembled_encoder_backward", "assembled_encoder_forward", "assembled_features_backward",
+    "assembled_features_forward", "assembled_forward", "assembled_head_backward", "assembled_head_forward",
+    "attention_backward", "attention_forward", "attention_mask_bias", "attention_pool_backward",
+    "attention_pool_forward", "biased_attention_backward", "biased_attention_forward", "block_bias_backward",
+    "block_bias_forward", "branch_backward", "branch_forward", "centred_grid", "class_token_backward",
+    "class_token_forward", "clip_grad_norm", "cross_entropy_backward", "cross_entropy_forward",
+    "diff_attention_backward", "diff_attention_forward", "drop_path_backward", "drop_path_forward",
+    "dropout_backward", "dropout_forward", "encoder_backward", "encoder_block_backward", "encoder_block_forward",
+    "encoder_forward", "erf", "gated_mlp_backward", "gated_mlp_forward", "gelu_backward", "gelu_forward",
+    "gelu_tanh_backward", "gelu_tanh_forward", "grouped_query_backward", "grouped_query_forward", "head_backward",
+    "head_forward", "layer_norm_backward", "layer_norm_forward", "layer_scale_backward", "layer_scale_forward",
+    "linear_backward", "linear_forward", "mae_backward", "mae_forward", "mae_loss_backward", "mae_loss_forward",
+    "mask_tokens_backward", "mask_tokens_forward", "merge_heads", "mlp_backward", "mlp_forward",
     "multi_head_backward", "multi_head_forward", "norm_backward", "norm_forward", "parallel_block_backward",
     "parallel_block_forward", "parallel_things_block_backward", "parallel_things_block_forward",
     "patch_dropout_backward", "patch_dropout_forward", "patch_embed_backward", "patch_embed_forward", "patch_grid",

@@ -17,31 +17,27 @@ from vit_common.tape import Tape, note, scope
 Array = np.ndarray
 
 
-class AssembledCache(NamedTuple):
+class AssembledFeaturesCache(NamedTuple):
     patch: PatchStemCache
     tokens: TokenStemCache
     norm_pre: NormCache | None
     encoder: AssembledEncoderCache
     norm: NormCache | None
+
+
+class AssembledCache(NamedTuple):
+    features: AssembledFeaturesCache
     head: AssembledHeadCache
 
 
-def assembled_forward(
-    params: Mapping[str, Array], images: Array, config: ViTConfig,
-    masks: Mapping[str, Array] | None = None, tape: Tape = None,
-) -> tuple[Array, AssembledCache]:  # fmt: skip
-    r"""images (B, C, H, W) -> logits (B, K): what `vit_forward` does with a configuration that is not plain.
+def assembled_features_forward(
+    params: Mapping[str, Array], images: Array, config: ViTConfig, masks: Mapping[str, Array], tape: Tape = None
+) -> tuple[Array, AssembledFeaturesCache]:
+    r"""images (B, C, H, W) -> tokens (B, T, D) that the head reads.
 
-    $$\mathrm{logits} = \operatorname{head}(\operatorname{norm}(\operatorname{blocks}(\operatorname{norm_{pre}}(
-      \operatorname{tokens}(\operatorname{patches}(\mathrm{images}))))))$$
-
-    Masks beyond the plain model's: `patch_drop` (B, N), `attn_mask`, `padding_mask` (B, N). On a plain configuration it
-    computes what the plain model computes.
-
-    Raises:
-        ShapeError: images, a parameter or a mask of the wrong shape.
+    $$x = \operatorname{norm}(\operatorname{blocks}(\operatorname{norm_{pre}}(\operatorname{tokens}(
+      \operatorname{patches}(\mathrm{images})))))$$
     """
-    masks = masks or {}
     x, c_patch = patch_stem_forward(sub(params, "patch_embed"), images, config, scope(tape, "patch_embed"))
     note(tape, images=images, patch_embed=x)  # (B, N, D)
     x, c_tokens = token_stem_forward(params, x, config, masks)
@@ -55,15 +51,14 @@ def assembled_forward(
     if config.final_norm:
         x, c_norm = norm_forward(sub(params, "norm"), x, config.norm, config.norm_eps)
         note(tape, norm=x)
-    logits, c_head = assembled_head_forward(params, x, config, tape)
-    note(tape, logits=logits)
-    return logits, AssembledCache(c_patch, c_tokens, c_pre, c_encoder, c_norm, c_head)
+    return x, AssembledFeaturesCache(c_patch, c_tokens, c_pre, c_encoder, c_norm)
 
 
-def assembled_backward(dlogits: Array, cache: AssembledCache, tape: Tape = None) -> tuple[Array, dict[str, Array]]:
-    """(B, K) -> dimages (B, C, H, W), gradients with exactly the names of the parameters."""
-    note(tape, logits=dlogits)
-    dx, grads = assembled_head_backward(dlogits, cache.head, tape)
+def assembled_features_backward(
+    dx: Array, cache: AssembledFeaturesCache, tape: Tape = None
+) -> tuple[Array, dict[str, Array]]:
+    """(B, T, D) -> dimages (B, C, H, W), gradients of the parameters."""
+    grads: dict[str, Array] = {}
     if cache.norm is not None:
         note(tape, norm=dx)
         dx, g = norm_backward(dx, cache.norm)
@@ -80,3 +75,31 @@ def assembled_backward(dlogits: Array, cache: AssembledCache, tape: Tape = None)
     dimages, g_patch = patch_stem_backward(dx, cache.patch, scope(tape, "patch_embed"))
     note(tape, images=dimages)
     return dimages, {**g_tokens, **under("patch_embed", g_patch), **g_encoder, **grads}
+
+
+def assembled_forward(
+    params: Mapping[str, Array], images: Array, config: ViTConfig,
+    masks: Mapping[str, Array] | None = None, tape: Tape = None,
+) -> tuple[Array, AssembledCache]:  # fmt: skip
+    r"""images (B, C, H, W) -> logits (B, K): what `vit_forward` does with a configuration that is not plain.
+
+    $$\mathrm{logits} = \operatorname{head}(\operatorname{features}(\mathrm{images}))$$
+
+    Masks beyond the plain model's: `patch_drop` (B, N), `attn_mask`, `padding_mask` (B, N). On a plain configuration it
+    computes what the plain model computes.
+
+    Raises:
+        ShapeError: images, a parameter or a mask of the wrong shape.
+    """
+    x, c_features = assembled_features_forward(params, images, config, masks or {}, tape)
+    logits, c_head = assembled_head_forward(params, x, config, tape)
+    note(tape, logits=logits)
+    return logits, AssembledCache(c_features, c_head)
+
+
+def assembled_backward(dlogits: Array, cache: AssembledCache, tape: Tape = None) -> tuple[Array, dict[str, Array]]:
+    """(B, K) -> dimages (B, C, H, W), gradients with exactly the names of the parameters."""
+    note(tape, logits=dlogits)
+    dx, g_head = assembled_head_backward(dlogits, cache.head, tape)
+    dimages, grads = assembled_features_backward(dx, cache.features, tape)
+    return dimages, {**grads, **g_head}

@@ -2,7 +2,7 @@
 
 from torch_vit.activated_mlp import activated_mlp_forward
 from torch_vit.activation import activation_forward
-from torch_vit.assembled import assembled_forward
+from torch_vit.assembled import assembled_features_forward, assembled_forward
 from torch_vit.assembled_attention import assembled_attention_forward
 from torch_vit.assembled_block import assembled_block_forward
 from torch_vit.assembled_encoder import assembled_encoder_forward
@@ -26,6 +26,9 @@ from torch_vit.layer_norm import LayerNorm, layer_norm_forward
 from torch_vit.layer_scale import layer_scale_forward
 from torch_vit.linear import linear_forward
 from torch_vit.loss import cross_entropy_forward
+from torch_vit.mae import mae_forward
+from torch_vit.mae_loss import mae_loss_forward
+from torch_vit.mask_tokens import mask_tokens_forward
 from torch_vit.mlp import Mlp, mlp_forward
 from torch_vit.model import VisionTransformer, to_numpy, to_torch, vit_forward
 from torch_vit.multi_head import ManualMultiHead, MultiHead, merge_heads, multi_head_forward, split_heads
@@ -67,19 +70,20 @@ VARIANTS = (
     "rope_mixed", "rope", "rel_pos_bias", "attention_mask", "biased_attention", "grouped_query", "diff_attention",
     "qkv_project", "positions", "assembled_attention", "activated_mlp", "gated_mlp", "branch", "assembled_block",
     "parallel_block", "parallel_things_block", "assembled_encoder", "attention_pool", "token_pool",
-    "assembled_head", "assembled",
+    "assembled_head", "assembled", "mask_tokens", "mae_loss", "mae",
 )  # fmt: skip
 
 __all__ = [
     "STAGES", "VARIANTS", "BranchNames", "Encoder", "EncoderBlock", "LayerNorm", "ManualMultiHead", "Mlp",
     "MultiHead", "Positions", "Tap", "Tape", "VisionTransformer", "activated_mlp_forward", "activation_forward",
     "adamw_init", "adamw_step", "assembled_attention_forward", "assembled_block_forward",
-    "assembled_encoder_forward", "assembled_forward", "assembled_head_forward", "attention_forward",
-    "attention_mask_bias", "attention_pool_forward", "biased_attention_forward", "block_bias_forward",
-    "branch_forward", "centred_grid", "class_token_forward", "clip_grad_norm", "cross_entropy_forward",
-    "diff_attention_forward", "drop_path_forward", "dropout_forward", "encoder_block_forward", "encoder_forward",
-    "erf", "fused_attention_forward", "gated_mlp_forward", "gelu_forward", "gelu_tanh_forward",
-    "grouped_query_forward", "head_forward", "layer_norm_forward", "layer_scale_forward", "linear_forward",
+    "assembled_encoder_forward", "assembled_features_forward", "assembled_forward", "assembled_head_forward",
+    "attention_forward", "attention_mask_bias", "attention_pool_forward", "biased_attention_forward",
+    "block_bias_forward", "branch_forward", "centred_grid", "class_token_forward", "clip_grad_norm",
+    "cross_entropy_forward", "diff_attention_forward", "drop_path_forward", "dropout_forward",
+    "encoder_block_forward", "encoder_forward", "erf", "fused_attention_forward", "gated_mlp_forward",
+    "gelu_forward", "gelu_tanh_forward", "grouped_query_forward", "head_forward", "layer_norm_forward",
+    "layer_scale_forward", "linear_forward", "mae_forward", "mae_loss_forward", "mask_tokens_forward",
     "merge_heads", "mlp_forward", "multi_head_forward", "norm_forward", "parallel_block_forward",
     "parallel_things_block_forward", "parameter_groups", "patch_dropout_forward", "patch_embed_forward",
     "patch_grid", "patch_resize_forward", "patch_stem_forward", "patchify", "pixel_grid", "pool_forward",

@@ -57,6 +57,10 @@ class Assembled(AssembledHead):
 
     def forward(self, images: Tensor, masks: Mapping[str, Tensor] | None = None) -> Tensor:
         """(B, C, H, W) -> (B, K)."""
+        return self.logits(self.read(self.features(images, masks), self.config))
+
+    def features(self, images: Tensor, masks: Mapping[str, Tensor] | None = None) -> Tensor:
+        """(B, C, H, W) -> tokens (B, T, D) that the head reads."""
         config, random = self.config, self.training and masks is None
         inner = dict(masks or {})
         if random and config.patch_drop_rate:
@@ -70,7 +74,7 @@ class Assembled(AssembledHead):
         shared = None if self.rel_pos_bias is None else self.rel_pos_bias.bias
         positions = encoder_positions(config, table, shared, inner, x)
         x = self.blocks(x, positions, None if masks is None else sub(masks, "blocks"))
-        return self.logits(self.read(x if self.norm is None else self.norm(x), config))
+        return x if self.norm is None else self.norm(x)
 
 
 def assembled_forward(
@@ -80,3 +84,17 @@ def assembled_forward(
     with torch.device("meta"):  # a shell: the parameters come from outside
         module = Assembled(config, "explicit").eval()
     return functional_call(module, dict(params), (images, masks), strict=True)
+
+
+class _Features(Assembled):
+    def forward(self, images: Tensor, masks: Mapping[str, Tensor] | None = None) -> Tensor:
+        return self.features(images, masks)
+
+
+def assembled_features_forward(
+    params: Mapping[str, Tensor], images: Tensor, config: ViTConfig, masks: Mapping[str, Tensor]
+) -> Tensor:
+    """images (B, C, H, W) -> tokens (B, T, D) that the head reads, with the parameters as an argument."""
+    with torch.device("meta"):  # a shell: the parameters come from outside
+        module = _Features(config.replace(num_classes=0, dist_head=False), "explicit").eval()
+    return functional_call(module, dict(params), (images, masks))

@@ -79,9 +79,12 @@ def init_params(config: ViTConfig, seed: int, dtype: Any = np.float32) -> dict[s
 
     Keyed by name: adding a parameter never changes another, and float32 starts as the rounding of float64.
     """
-    return {
-        name: _draw(spec, keyed_rng(seed, "init", name)).astype(dtype) for name, spec in param_spec(config).items()
-    }
+    return draw_params(param_spec(config), seed, dtype)
+
+
+def draw_params(spec: Mapping[str, ParamSpec], seed: int, dtype: Any) -> dict[str, np.ndarray]:
+    """Parameters of any specification, each from its own keyed generator."""
+    return {name: _draw(one, keyed_rng(seed, "init", name)).astype(dtype) for name, one in spec.items()}
 
 
 def _draw(spec: ParamSpec, rng: np.random.Generator) -> np.ndarray:

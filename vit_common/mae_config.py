@@ -1,0 +1,106 @@
+"""MaeConfig: a masked autoencoder, an encoder that sees some of the patches and a decoder that paints the others."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vit_common.config import ViTConfig
+from vit_common.errors import ConfigError
+from vit_common.masks import keep_some, keyed_rng
+from vit_common.params import ParamSpec, block_spec, draw_params, linear_spec, norm_spec, param_spec, under
+
+
+@dataclass(frozen=True)
+class MaeConfig:
+    """Masked autoencoder pre-training (He et al. 2022, https://arxiv.org/abs/2111.06377).
+
+    Raises:
+        ConfigError: a mask ratio outside [0, 1), an encoder with a head, or a decoder that cannot be built.
+    """
+
+    encoder: ViTConfig
+    """the encoder; `num_classes` 0, with a class token"""
+    decoder_dim: int = 512
+    """width of the decoder"""
+    decoder_depth: int = 8
+    """blocks of the decoder"""
+    decoder_heads: int = 16
+    """attention heads of the decoder"""
+    decoder_mlp_ratio: float = 4.0
+    """hidden width of the decoder's MLPs as a multiple of its width"""
+    mask_ratio: float = 0.75
+    """share of the patches that the encoder does not see"""
+    norm_pix: bool = True
+    """each patch's pixels are normalised before they are compared"""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.mask_ratio < 1.0:
+            raise ConfigError(f"mask_ratio={self.mask_ratio} is not a ratio; expected 0 <= mask_ratio < 1")
+        if self.encoder.num_classes or not self.encoder.class_token or self.encoder.pool != "cls":
+            raise ConfigError("the encoder of a masked autoencoder has a class token, pool='cls' and num_classes=0")
+        self.decoder  # noqa: B018  (validated by being built)
+
+    @property
+    def decoder(self) -> ViTConfig:
+        """The decoder's blocks as a configuration: plain, one token a patch and the class token."""
+        return ViTConfig(
+            image_size=self.encoder.image_size, patch_size=self.encoder.patch_size,
+            in_channels=self.encoder.in_channels, num_classes=0, embed_dim=self.decoder_dim, depth=self.decoder_depth,
+            num_heads=self.decoder_heads, mlp_ratio=self.decoder_mlp_ratio, pos_embed=self.encoder.pos_embed,
+            norm_eps=self.encoder.norm_eps,
+        )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; `from_dict` is the inverse."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return values | {"encoder": self.encoder.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "MaeConfig":
+        return cls(**{**values, "encoder": ViTConfig.from_dict(values["encoder"])})
+
+    @classmethod
+    def from_huggingface(cls, values: Mapping[str, Any]) -> "MaeConfig":
+        """The configuration that a Hugging Face `config.json` of model type `vit_mae` describes.
+
+        Raises:
+            ConfigError: another model type.
+        """
+        if values.get("model_type") != "vit_mae":
+            raise ConfigError(f"model_type={values.get('model_type')!r}, expected 'vit_mae'")
+        width = values.get("decoder_hidden_size", 512)
+        return cls(
+            encoder=ViTConfig.from_huggingface({**values, "architectures": ["ViTMAEModel"]}), decoder_dim=width,
+            decoder_depth=values.get("decoder_num_hidden_layers", 8),
+            decoder_heads=values.get("decoder_num_attention_heads", 16),
+            decoder_mlp_ratio=values.get("decoder_intermediate_size", 2048) / width,
+            mask_ratio=values.get("mask_ratio", 0.75), norm_pix=values.get("norm_pix_loss", False),
+        )  # fmt: skip
+
+
+def mae_spec(config: MaeConfig) -> dict[str, ParamSpec]:
+    """Name -> ParamSpec, the names of facebookresearch/mae: the encoder's, then those that start with `decoder_`."""
+    encoder, decoder = config.encoder, config.decoder
+    spec = dict(param_spec(encoder))
+    spec |= under("decoder_embed", linear_spec(config.decoder_dim, encoder.embed_dim))
+    spec["mask_token"] = ParamSpec((1, 1, config.decoder_dim), "normal_02")
+    if encoder.pos_embed == "learned":
+        spec["decoder_pos_embed"] = ParamSpec((1, decoder.num_tokens, config.decoder_dim), "normal_02")
+    for i in range(config.decoder_depth):
+        spec |= under(f"decoder_blocks.{i}", block_spec(decoder))
+    spec |= under("decoder_norm", norm_spec(config.decoder_dim))
+    return spec | under("decoder_pred", linear_spec(encoder.patch_dim, config.decoder_dim))
+
+
+def init_mae_params(config: MaeConfig, seed: int, dtype: Any = np.float32) -> dict[str, np.ndarray]:
+    """Fresh parameters of encoder and decoder, as `init_params`."""
+    return draw_params(mae_spec(config), seed, dtype)
+
+
+def mae_mask(config: MaeConfig, batch: int, seed: int, step: int) -> np.ndarray:
+    """Which patches the encoder sees in a training step: (B, N) of bool, True = seen, keyed by (seed, step)."""
+    draw = keyed_rng(seed, "mae", step).random((batch, config.encoder.num_patches), dtype=np.float32)
+    return keep_some(draw, config.mask_ratio)
