@@ -25,7 +25,7 @@ class TokenStemCache(NamedTuple):
 
 def fixed_positions(config: ViTConfig, dtype: np.dtype) -> Array:
     """The sin/cos positions of the configuration, (1, T, D) or, without the prefix tokens, (1, N, D)."""
-    prefix = config.num_prefix_tokens if config.pos_embed_prefix else 0
+    prefix = config.num_pos_prefix
     if config.pos_embed == "sincos_1d":
         return sincos_1d(prefix + config.num_patches, config.embed_dim)[None].astype(dtype)
     base = 10000.0
@@ -44,14 +44,15 @@ def token_stem_forward(
     Positions learned for `pos_grid` are resized. Masks: `pos_drop`, `patch_drop`.
     """
     resize = patch_drop = None
-    covered = config.num_prefix_tokens if config.pos_embed_prefix else 0
-    pos = None
+    covered, pos = config.num_pos_prefix, None
     if config.pos_embed == "learned":
         pos = params["pos_embed"]
         if config.pos_grid is not None:
             pos, resize = pos_resize_forward(pos, config.pos_grid, config.grid_size, config.pos_resize, covered)
     elif config.pos_embed != "none":
         pos = fixed_positions(config, x.dtype)
+    if pos is not None and config.pos_embed_prefix and not config.pos_embed_registers:
+        pos = np.insert(pos, [covered] * config.reg_tokens, 0.0, axis=1)  # the registers have none
     if pos is not None and not config.pos_embed_prefix:
         x, _ = pos_embed_forward(x, pos)
     x, prefix = prefix_tokens_forward(x, params)
@@ -73,5 +74,8 @@ def token_stem_backward(dy: Array, cache: TokenStemCache) -> tuple[Array, dict[s
     if config.pos_embed == "learned":  # x + pos before, or after the prefix tokens were put there
         from_pos = dy if config.pos_embed_prefix else dx
         dpos = pos_embed_backward(from_pos, PosEmbedCache(from_pos.shape))[1]["pos_embed"]
+        if config.pos_embed_prefix and not config.pos_embed_registers:
+            rows = np.arange(config.num_pos_prefix, config.num_prefix_tokens)
+            dpos = np.delete(dpos, rows, axis=1)  # pos = insert(pos, zeros)
         grads["pos_embed"] = dpos if cache.resize is None else pos_resize_backward(dpos, cache.resize)
     return dx, grads | g_prefix

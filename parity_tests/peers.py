@@ -62,12 +62,13 @@ def import_timm() -> ModuleType:
 
 
 def import_transformers() -> ModuleType:
-    """transformers, its rotary tables in float64.
+    """transformers, its rotary tables in float64; it imports torchvision too, where that is installed.
 
     Raises:
         ImportError: transformers is not installed.
     """
     lift()
+    _declare_torchvision_operators()
     return importlib.import_module("transformers")
 
 

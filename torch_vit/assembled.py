@@ -45,8 +45,7 @@ class Assembled(AssembledHead):
                 setattr(self, name, nn.Parameter(torch.empty(1, count, width)))
         if config.pos_embed == "learned":
             grid = config.pos_grid or config.grid_size
-            covered = config.num_prefix_tokens if config.pos_embed_prefix else 0
-            self.pos_embed = nn.Parameter(torch.empty(1, grid[0] * grid[1] + covered, width))
+            self.pos_embed = nn.Parameter(torch.empty(1, grid[0] * grid[1] + config.num_pos_prefix, width))
         self.rope = RopeMixed(config.depth, config.num_heads, config.head_dim) if config.rope == "mixed" else None
         shared = config.rel_pos_bias in ("shared", "both")
         self.rel_pos_bias = RelPosBias(config.grid_size, config.num_heads) if shared else None

@@ -27,6 +27,7 @@ def resize_matrix(new: int, old: int, rule: str) -> Tensor:
     if rule not in RULES:
         raise ConfigError(f"resize rule {rule!r} is unknown; {nearest(rule, RULES)}")
     mode, corners, antialias = RULES[rule]
-    points = torch.eye(old, dtype=torch.float64)[:, None, :, None]  # (old, 1, old, 1)
-    resized = F.interpolate(points, (new, 1), mode=mode, align_corners=corners, antialias=antialias)
+    # Two equal columns: torch 2.13 misreads an image of a single one, which looks channels-last to it.
+    points = torch.eye(old, dtype=torch.float64)[:, None, :, None].repeat(1, 1, 1, 2)  # (old, 1, old, 2)
+    resized = F.interpolate(points, (new, 2), mode=mode, align_corners=corners, antialias=antialias)
     return resized[:, 0, :, 0].T

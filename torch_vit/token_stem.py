@@ -2,6 +2,7 @@ r"""From patches to the tokens that enter block 0: positions, prefix tokens, dro
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,7 +16,7 @@ from vit_common.config import ViTConfig
 
 def fixed_positions(config: ViTConfig) -> Tensor:
     """The sin/cos positions of the configuration, (1, T, D) or, without the prefix tokens, (1, N, D), float64."""
-    prefix = config.num_prefix_tokens if config.pos_embed_prefix else 0
+    prefix = config.num_pos_prefix
     if config.pos_embed == "sincos_1d":
         return sincos_1d(prefix + config.num_patches, config.embed_dim)[None]
     quarter, base = config.embed_dim // 4, 10000.0
@@ -28,14 +29,15 @@ def token_stem_forward(
     params: Mapping[str, Tensor], x: Tensor, config: ViTConfig, masks: Mapping[str, Tensor], random: bool = False
 ) -> Tensor:
     """(B, N, D) -> (B, T, D). Masks: `pos_drop`, `patch_drop`."""
-    covered = config.num_prefix_tokens if config.pos_embed_prefix else 0
-    pos = None
+    covered, pos = config.num_pos_prefix, None
     if config.pos_embed == "learned":
         pos = params["pos_embed"]
         if config.pos_grid is not None:
             pos = pos_resize_forward(pos, config.pos_grid, config.grid_size, config.pos_resize, covered)
     elif config.pos_embed != "none":
         pos = fixed_positions(config).to(x)
+    if pos is not None and config.pos_embed_prefix and not config.pos_embed_registers:
+        pos = torch.cat((pos[:, :covered], pos.new_zeros(1, config.reg_tokens, pos.shape[2]), pos[:, covered:]), dim=1)
     if pos is not None and not config.pos_embed_prefix:
         x = pos_embed_forward(x, pos)
     x = prefix_tokens_forward(x, params)

@@ -46,7 +46,7 @@ def token_spec(config: ViTConfig) -> Spec:
         spec["reg_token"] = ParamSpec((1, config.reg_tokens, width), "normal_1e-6")
     if config.pos_embed == "learned":
         grid = config.pos_grid or config.grid_size
-        count = grid[0] * grid[1] + (config.num_prefix_tokens if config.pos_embed_prefix else 0)
+        count = grid[0] * grid[1] + config.num_pos_prefix
         spec["pos_embed"] = ParamSpec((1, count, width), "normal_02")
     return spec
 

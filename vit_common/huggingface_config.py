@@ -86,7 +86,7 @@ def _dinov2(values: Mapping[str, Any], architecture: str, fields: dict[str, Any]
     out: dict[str, Any] = {"layer_scale": values.get("layerscale_value", 1.0)}
     registers = values.get("num_register_tokens", 0)
     if registers:
-        out |= {"reg_tokens": registers}
+        out |= {"reg_tokens": registers, "pos_embed_registers": False}
     if fields["num_classes"]:
         out["pool"] = "cls_mean"
     if values.get("use_swiglu_ffn", False):

@@ -30,6 +30,8 @@ class Variant:
     """second head `head_dist` on the distillation token; the logits are the mean of both heads"""
     pos_embed_prefix: bool = True
     """positions are added to the prefix tokens too; False: to the patches alone (timm's `no_embed_class`)"""
+    pos_embed_registers: bool = True
+    """where the prefix tokens have positions, the registers have too; False: only class and distillation token"""
     pos_grid: tuple[int, int] | None = None
     """patch grid that `pos_embed` (and relative position tables) are stored for, when the image's is another"""
     pos_resize: ResizeRule = "timm_bicubic"
@@ -191,6 +193,13 @@ class Variant:
     def num_prefix_tokens(self) -> int:
         """Tokens before the patches: class, distillation, registers, in this order."""
         return int(getattr(self, "class_token", True)) + int(self.dist_token) + self.reg_tokens
+
+    @property
+    def num_pos_prefix(self) -> int:
+        """Prefix tokens that have positions."""
+        if not self.pos_embed_prefix:
+            return 0
+        return self.num_prefix_tokens - (0 if self.pos_embed_registers else self.reg_tokens)
 
     @property
     def uses_diff_attention(self) -> bool:

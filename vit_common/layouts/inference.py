@@ -84,7 +84,9 @@ def grid_fields(shapes: Shapes, fields: Mapping[str, Any]) -> dict[str, Any]:
     if "pos_embed" not in shapes or fields.get("pos_embed") != "learned":
         return {}
     count = shapes["pos_embed"][1]
-    prefix = int(fields["class_token"]) + int(fields["dist_token"]) + fields["reg_tokens"]
+    prefix = int(fields["class_token"]) + int(fields["dist_token"])
+    if fields.get("pos_embed_registers", True):
+        prefix += fields["reg_tokens"]
     patch_h, patch_w = _pair(fields["patch_size"])
     if "image_size" in fields:
         height, width = _pair(fields["image_size"])
