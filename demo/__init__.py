@@ -1,0 +1,1 @@
+"""`python -m demo`: one small Vision Transformer trained by both engines at once, and a verdict on their difference."""

@@ -1,0 +1,92 @@
+"""The command line of both engines: `python -m numpy_vit VERB ...`, `python -m torch_vit VERB ...`.
+
+Each verb is a module of `vit_common.commands` with `run(factory, argv) -> exit status`. Flags are generated from
+dataclasses by tyro: `ViTConfig`, `Recipe`, the engine's own options, and what the verb itself takes. Their defaults
+come from --data, --preset, --resume or --checkpoint, which are therefore looked at first: `--help` shows what would
+really be used.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, make_dataclass
+from typing import Any
+
+from vit_common.engine import EngineFactory
+from vit_common.errors import VitError, nearest, require
+
+VERBS = {
+    "train": "train a model on digits, MNIST, Fashion-MNIST, CIFAR-10 or a folder of pictures",
+    "eval": "loss and accuracy of a checkpoint on a test split",
+    "classify": "the most probable classes of pictures",
+    "trace": "write every intermediate and gradient of one batch to a file, or compare with such a file",
+    "info": "the table of stages: shapes, parameters, arithmetic, memory",
+}
+
+
+def main(factory: EngineFactory, argv: Sequence[str]) -> int:
+    """Run a verb with an engine; returns the exit status: 0; 1 error; 2 wrong flags; 130 interrupted."""
+    verb, rest = (argv[0], list(argv[1:])) if argv else ("--help", [])
+    if verb in ("-h", "--help"):
+        print(usage(factory.name))
+        return 0 if argv else 2
+    if verb not in VERBS:
+        print(f"error: unknown verb {verb!r}; {nearest(verb, VERBS)}\n\n{usage(factory.name)}", file=sys.stderr)
+        return 2
+    try:
+        return importlib.import_module(f"vit_common.commands.{verb}").run(factory, rest)
+    except VitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, e.g. `head`, has enough
+        sys.stderr.close()
+        return 0
+
+
+def usage(engine: str) -> str:
+    program = f"python -m {engine}_vit"
+    verbs = "\n".join(f"  {verb:10}{text}" for verb, text in VERBS.items())
+    return (
+        f"usage: {program} VERB [OPTIONS]\n\n{verbs}\n\nAll options of a verb: {program} VERB --help\n"
+        f"For example: {program} train --data digits --epochs 5"
+    )
+
+
+def parse(factory: EngineFactory, verb: str, argv: Sequence[str], **groups: Any) -> tuple[Any, ...]:
+    """Parse flags into one dataclass instance for each group; the groups' names head the help.
+
+    A group is an instance, whose values are the defaults, or a dataclass where some flags are required. A field whose
+    metadata say {"positional": True} takes what stands without a flag.
+    """
+    tyro = require("tyro", extra="cli")
+    flat: list[Any] = []
+    for name, group in groups.items():
+        kind = group if isinstance(group, type) else type(group)
+        if any(f.metadata.get("positional") for f in fields(kind)):
+            kind = _with_positionals(kind, tyro.conf.Positional)
+        value = () if isinstance(group, type) else (group,)
+        flat.append((name, tyro.conf.OmitArgPrefixes[kind], *value))
+    whole = make_dataclass(verb, flat, frozen=True, kw_only=True)
+    program = f"python -m {factory.name}_vit {verb}"
+    parsed = tyro.cli(whole, args=list(argv), prog=program, description=VERBS[verb])
+    return tuple(getattr(parsed, name) for name in groups)
+
+
+def _with_positionals(kind: type, marker: Any) -> type:
+    """A subclass whose positional fields carry tyro's marker: it cannot stand in the class, which does without tyro."""
+    marked = {f.name: marker[f.type] for f in fields(kind) if f.metadata.get("positional")}
+    body = {"__annotations__": marked, "__doc__": kind.__doc__}
+    return dataclass(frozen=True, kw_only=True)(type(kind.__name__, (kind,), body))
+
+
+def peek(argv: Sequence[str], flag: str, default: str = "") -> str:
+    """The value of a flag before the rest is parsed: `--data mnist` or `--data=mnist`, the last one given."""
+    for i, word in reversed(list(enumerate(argv))):
+        if word == flag and i + 1 < len(argv):
+            return argv[i + 1]
+        if word.startswith(flag + "="):
+            return word.removeprefix(flag + "=")
+    return default

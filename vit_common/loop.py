@@ -1,0 +1,214 @@
+r"""Training and evaluation, the same for every engine.
+
+Step $s$ is a function of (data, recipe, $s$) alone: its images, their augmentation, its masks, its learning rate. So
+both engines see the same, and a run that goes on from a saved state takes the steps it would have taken.
+"""
+
+import functools
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vit_common.augment import augment
+from vit_common.config import ViTConfig
+from vit_common.data import Dataset, Split, batches, epoch_order
+from vit_common.engine import Engine
+from vit_common.errors import ConfigError, DataError, RangeError
+from vit_common.masks import make_masks
+from vit_common.progress import progress_bar
+from vit_common.recipe import Recipe
+from vit_common.run_folder import RunFolder
+from vit_common.schedule import warmup_cosine
+
+SAVE_SECONDS = 300.0  # a long epoch is saved on the way
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many steps a recipe makes of a number of images."""
+
+    images: int
+    batch_size: int
+    steps_per_epoch: int
+    total_steps: int
+    warmup_steps: int
+
+    @classmethod
+    def of(cls, images: int, recipe: Recipe) -> "Plan":
+        if images < 1:
+            raise DataError("the training split is empty; there is nothing to learn from")
+        batch = min(recipe.batch_size, images)
+        per_epoch = images // batch  # whole batches only: one shape, and every step averages as many images
+        total = per_epoch * recipe.epochs
+        return cls(images, batch, per_epoch, total, min(round(per_epoch * recipe.warmup_epochs), total))
+
+
+class Batch(NamedTuple):
+    """What one step is made of."""
+
+    images: np.ndarray  # (B, C, H, W), normalised
+    labels: np.ndarray  # (B,)
+    masks: dict[str, np.ndarray]
+    lr: float
+
+
+def make_batch(dataset: Dataset, config: ViTConfig, recipe: Recipe, step: int) -> Batch:
+    """The batch of a step, counted from 0."""
+    plan = Plan.of(len(dataset.train), recipe)
+    epoch, place = divmod(step, plan.steps_per_epoch)
+    order = _order(plan.images, recipe.seed, epoch)
+    indices = order[place * plan.batch_size : (place + 1) * plan.batch_size]
+    pixels = augment(recipe.augment, dataset.train.images(indices), recipe.seed, epoch, indices)
+    return Batch(
+        dataset.normalise(pixels, np.dtype(recipe.dtype)),
+        dataset.train.labels[indices],
+        make_masks(config, len(indices), recipe.seed, step),
+        warmup_cosine(step, plan.total_steps, plan.warmup_steps, recipe.lr, recipe.min_lr),
+    )
+
+
+_order = functools.lru_cache(maxsize=2)(epoch_order)
+
+
+class Evaluation(NamedTuple):
+    """Mean over a split."""
+
+    loss: float
+    accuracy: float
+    pictures: int
+
+
+def evaluate(
+    engine: Engine, dataset: Dataset, split: Split, dtype: str = "float32", batch_size: int = 256
+) -> Evaluation:
+    """Mean loss in nats, and share of images whose largest logit is the label's."""
+    if not len(split):
+        raise DataError("the split is empty; there is nothing to evaluate on")
+    loss, right = 0.0, 0
+    for indices in batches(np.arange(len(split)), batch_size):
+        logits = engine.predict(dataset.normalise(split.images(indices), np.dtype(dtype))).astype(np.float64)
+        labels = split.labels[indices]
+        top = logits.max(axis=1)
+        log_sum = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+        loss += float((log_sum - logits[np.arange(len(labels)), labels]).sum())
+        right += int((logits.argmax(axis=1) == labels).sum())
+    return Evaluation(loss / len(split), right / len(split), len(split))
+
+
+def check_fit(dataset: Dataset, config: ViTConfig) -> None:
+    """Raise ConfigError if the model has too few classes for the data."""
+    if len(dataset.class_names) > config.num_classes:
+        raise ConfigError(
+            f"{dataset.name} has {len(dataset.class_names)} classes but the model num_classes={config.num_classes}; "
+            f"use --num-classes {len(dataset.class_names)}"
+        )
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its state is saved."""
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped after step {step}")
+        self.step = step
+
+
+def train(
+    engine: Engine,
+    config: ViTConfig,
+    recipe: Recipe,
+    dataset: Dataset,
+    run: RunFolder,
+    first_step: int = 0,
+    show: bool = True,
+) -> Evaluation:
+    """Train from `first_step` (0, or that of a loaded state) to the end; returns the test split's evaluation.
+
+    The run folder gets a line of metrics a step, a checkpoint and an evaluation an epoch. Ctrl-C (or SIGTERM) finishes
+    the step, saves, and raises Interrupted.
+
+    Raises:
+        RangeError: the loss or the gradient is not finite; names the step. The parameters before it are saved.
+    """
+    check_fit(dataset, config)
+    plan = Plan.of(len(dataset.train), recipe)
+    losses = [m["loss"] for m in run.rewind(first_step) if "loss" in m]
+    epoch_start = saved_at = time.perf_counter()
+    result = Evaluation(math.nan, math.nan, 0)
+
+    def save(step: int) -> None:
+        run.save(config, engine.params(), engine.state(), step)
+
+    with _stop_signal() as stop, progress_bar(plan.total_steps, engine.name, first_step, show=show) as bar:
+        for step in range(first_step, plan.total_steps):
+            images, labels, masks, lr = make_batch(dataset, config, recipe, step)
+            start = time.perf_counter()
+            loss, norm = engine.train_step(images, labels, masks, lr)
+            seconds = time.perf_counter() - start
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                save(step)
+                raise RangeError(_not_finite(loss, norm, step + 1, images, run))
+            losses.append(loss)
+            done, epoch = step + 1, step // plan.steps_per_epoch + 1
+            run.log(step=done, epoch=epoch, loss=loss, grad_norm=norm, lr=lr, seconds=round(seconds, 6))
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.3f}", acc=f"{result.accuracy:.2%}", refresh=False)
+            if done % plan.steps_per_epoch == 0:
+                result = evaluate(engine, dataset, dataset.test, recipe.dtype)
+                now = time.perf_counter()
+                mean_loss = sum(losses[-plan.steps_per_epoch :]) / plan.steps_per_epoch
+                run.log(
+                    epoch=epoch, step=done, train_loss=mean_loss, test_loss=result.loss, test_accuracy=result.accuracy,
+                    seconds=round(now - epoch_start, 3),
+                )  # fmt: skip
+                if show:
+                    bar.write(
+                        f"epoch {epoch:3d}/{recipe.epochs}  train loss {mean_loss:.4f}  test loss {result.loss:.4f}  "
+                        f"test accuracy {result.accuracy:.2%}  {now - epoch_start:.1f} s"
+                    )
+                save(done)
+                epoch_start = saved_at = now
+            elif stop.asked or time.perf_counter() - saved_at > SAVE_SECONDS:
+                save(done)
+                saved_at = time.perf_counter()
+            if stop.asked and done < plan.total_steps:
+                raise Interrupted(done)
+    if not result.pictures:
+        result = evaluate(engine, dataset, dataset.test, recipe.dtype)
+    return result
+
+
+def _not_finite(loss: float, norm: float, step: int, images: np.ndarray, run: RunFolder) -> str:
+    where = "the images are finite" if np.isfinite(images).all() else "the images already hold non-finite values"
+    return (
+        f"step {step}: loss {loss}, gradient norm {norm}: not finite ({where}). The step was not taken; the parameters "
+        f"before it are saved in {run.path}. Try a smaller --lr, a longer --warmup-epochs or a smaller --clip-norm"
+    )
+
+
+@contextmanager
+def _stop_signal() -> Iterator[Any]:
+    """While inside, Ctrl-C and SIGTERM set `.asked`; a second Ctrl-C stops at once."""
+    stop = SimpleNamespace(asked=False)
+
+    def ask(number: int, frame: Any) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield stop
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
