@@ -1,5 +1,6 @@
 """Where a checkpoint's configuration comes from: an argument, config.json, the published name, and the shapes."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ def find_config(
     try:
         if isinstance(given, ViTConfig):
             return Source(given, "the given configuration")
+        if given and given.keys() & {"architecture", "model_type", "vision_config", "vit_config", "model_cfg"}:
+            return Source(from_settings(given, layout, tensors), "the given configuration")
         if given:
             return Source(from_fields(given, layout, tensors), "the given configuration")
         if settings is not None:
@@ -58,6 +61,11 @@ def from_fields(given: Mapping[str, Any], layout: Layout, tensors: Mapping[str, 
     for key in ("patch_size", "image_size"):
         if isinstance(known.get(key), int):
             known[key] = (known[key], known[key])
+    known = {**layout.settle(known, tensors), **known}
+    flat = [tensors[name] for name in layout.flat if name in tensors and tensors[name].ndim == 2]
+    if flat and "patch_size" not in known and isinstance(known.get("in_channels"), int):
+        side = math.isqrt(flat[0].shape[1] // max(known["in_channels"], 1))
+        known["patch_size"] = (side, side)
     facts = Facts(layout.name, **known)
     shapes = layout.our_shapes(tensors, facts)
     fields = fields_from_shapes(shapes, {"depth": facts.depth, **known}, layout.name)
@@ -80,6 +88,10 @@ def from_settings(settings: Mapping[str, Any], layout: Layout, tensors: Mapping[
         return _guarded(lambda: ViTConfig.from_dict(settings["vit_config"]))
     if "architecture" in settings:
         config = _guarded(lambda: from_timm_settings(settings))
+    elif isinstance(settings.get("model_cfg"), dict):  # open_clip's
+        vision = settings["model_cfg"].get("vision_cfg")
+        given = {**(vision or {}), "quick_gelu": settings["model_cfg"].get("quick_gelu", False)}
+        return _guarded(lambda: from_fields(given, layout, tensors))
     elif "model_type" in settings or "vision_config" in settings:
         config = _guarded(lambda: ViTConfig.from_huggingface(dict(settings)))
         stated = settings.get("id2label") or settings.get("num_labels") or "projection_dim" in settings

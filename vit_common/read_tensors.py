@@ -52,8 +52,8 @@ def read_tensors(path: str | os.PathLike) -> TensorFile:
 
 
 def _folder(folder: Path) -> TensorFile:
-    config = folder / "config.json"
-    settings = read_settings(config) if config.exists() else None
+    found = [folder / name for name in ("config.json", "open_clip_config.json") if (folder / name).exists()]
+    settings = read_settings(found[-1]) if found else None
     for name in WEIGHT_FILES:
         if (folder / name).exists():
             tensors, metadata = _shards(folder / name) if name.endswith(".json") else _file(folder / name)

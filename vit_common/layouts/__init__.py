@@ -1,23 +1,50 @@
 """Other people's names for the same tensors: one table a library, recognised by name, exact in both directions."""
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
 
 from vit_common.config import ViTConfig
 from vit_common.errors import CheckpointError, nearest
+from vit_common.layouts.facebook import DINO, MAE
+from vit_common.layouts.google import BIG_VISION, BIG_VISION_SCAN, GOOGLE, GOOGLE_LINEN
+from vit_common.layouts.huggingface import HUGGINGFACE, member
 from vit_common.layouts.layout import Layout, anonymous
+from vit_common.layouts.lucidrains import LUCIDRAINS, SIMPLE_VIT
+from vit_common.layouts.open_clip import OPEN_CLIP
 from vit_common.layouts.timm import TIMM
+from vit_common.layouts.torchvision import TORCHVISION
+from vit_common.layouts.tutorial import TUTORIAL
 from vit_common.params import check_params
 
 __all__ = ["LAYOUTS", "Layout", "export_layout", "find_layout", "get_layout"]
 
 # In the order in which they are tried.
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (TIMM,)}
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        TIMM, MAE, DINO, *HUGGINGFACE, GOOGLE, GOOGLE_LINEN, BIG_VISION, BIG_VISION_SCAN, TORCHVISION, OPEN_CLIP,
+        SIMPLE_VIT, LUCIDRAINS, TUTORIAL,
+    )
+}  # fmt: skip
 
-# Other words for them. A family's name stands for the member that the configuration calls for.
-ALIASES: dict[str, str] = {}
-FAMILIES: dict[str, str] = {}
+# Other words for them.
+ALIASES = {
+    "hf": "huggingface", "hugging_face": "huggingface", "transformers": "huggingface", "native": "timm", "deit": "timm",
+    "huggingface_mae": "huggingface_vit", "huggingface_vit_mae": "huggingface_vit", "vit_mae": "huggingface_vit",
+    "huggingface_clip_vision": "huggingface_clip", "huggingface_siglip_vision": "huggingface_siglip",
+    "huggingface_dinov3_vit": "huggingface_dinov3", "vision_transformer": "google", "google_research": "google",
+    "flax": "google", "jax": "google", "bigvision": "big_vision", "clip": "open_clip", "openai": "open_clip",
+    "openai_clip": "open_clip", "openclip": "open_clip", "vit_pytorch": "lucidrains", "simplevit": "simple_vit",
+    "facebook_mae": "mae", "facebookresearch_mae": "mae", "facebook_dino": "dino", "facebookresearch_dino": "dino",
+    "myvit": "tutorial", "seed": "tutorial",
+}  # fmt: skip
+# One word for several layouts of one house: whichever fits the tensors' names, or the configuration.
+FAMILIES = {
+    "huggingface": HUGGINGFACE, "google": (GOOGLE, GOOGLE_LINEN), "big_vision": (BIG_VISION, BIG_VISION_SCAN),
+    "lucidrains": (LUCIDRAINS, SIMPLE_VIT),
+}  # fmt: skip
 
 
 def get_layout(name: str, config: ViTConfig | None = None, names: Mapping | None = None) -> Layout:
@@ -28,9 +55,18 @@ def get_layout(name: str, config: ViTConfig | None = None, names: Mapping | None
     """
     key = name.lower().replace("-", "_").replace(" ", "_")
     key = ALIASES.get(key, key)
+    for layout in FAMILIES.get(key, ()):
+        if names and layout.fits(names):
+            return layout
+    if key == "huggingface" and config is not None:
+        return LAYOUTS[member(config)]
+    if key == "lucidrains" and config is not None and not config.class_token and config.pos_embed != "learned":
+        return SIMPLE_VIT
     if key in LAYOUTS:
         return LAYOUTS[key]
-    raise CheckpointError(f"layout {name!r} is unknown; {nearest(key, [*LAYOUTS, *ALIASES])}")
+    if key in FAMILIES:
+        raise CheckpointError(f"no {key} layout has names like {', '.join(list(names or ())[:4])}; say which one it is")
+    raise CheckpointError(f"layout {name!r} is unknown; {nearest(key, [*LAYOUTS, *FAMILIES, *ALIASES])}")
 
 
 def find_layout(tensors: Mapping[str, np.ndarray]) -> Layout:
@@ -42,8 +78,8 @@ def find_layout(tensors: Mapping[str, np.ndarray]) -> Layout:
     for layout in LAYOUTS.values():
         if layout.fits(tensors):
             return layout
-    ranking = sorted((strangers(layout, tensors), layout.name) for layout in LAYOUTS.values())
-    strange, name = ranking[0]
+    name = min(LAYOUTS, key=lambda name: len(strangers(LAYOUTS[name], tensors)))
+    strange = strangers(LAYOUTS[name], tensors)
     if len(strange) == len(tensors):
         raise CheckpointError(
             f"no known layout has names like {', '.join(list(tensors)[:4])}; known: {', '.join(LAYOUTS)}; "
@@ -58,7 +94,8 @@ def find_layout(tensors: Mapping[str, np.ndarray]) -> Layout:
 def strangers(layout: Layout, names: Mapping[str, np.ndarray]) -> list[str]:
     """The names that the layout does not know."""
     known = layout.known_names()
-    return [name for name in names if anonymous(layout.plain_name(name)) not in known]
+    plain = {name: layout.plain_name(name) for name in names}
+    return [name for name, own in plain.items() if anonymous(own) not in known and not re.search(layout.ignored, own)]
 
 
 def check_unmixed(layout: Layout, tensors: Mapping[str, np.ndarray]) -> None:

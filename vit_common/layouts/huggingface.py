@@ -243,7 +243,8 @@ SIGLIP = Layout(
 )  # fmt: skip
 
 VIT = _family("huggingface_vit", "Hugging Face ViT, and the encoder of ViT-MAE", "vit.",
-              (*EMBEDDINGS, POSITIONS, *VIT_BLOCK, CLASSIFIER), marks=(PATCHES, "encoder.layer.0.layernorm_before.weight"),
+              (*EMBEDDINGS, POSITIONS, *VIT_BLOCK, CLASSIFIER),
+              marks=(PATCHES, "encoder.layer.0.layernorm_before.weight"),
               needs=(*NEEDS, "pool"), facts=lambda tensors: {"pool": "cls"})  # fmt: skip
 
 # In the order of recognition.

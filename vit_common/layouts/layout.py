@@ -15,6 +15,15 @@ from vit_common.params import param_spec
 
 Tensors = Mapping[str, np.ndarray]
 BIG = 1 << 26
+# Configurations that between them bring out every row of the tables that depend on one.
+PROBES = (
+    ViTConfig(), ViTConfig(head_bias=False), ViTConfig(dist_token=True, dist_head=True),
+    ViTConfig(fc_norm=True, final_norm=False), ViTConfig(mlp="glu_packed"),
+)  # fmt: skip
+
+
+class MissingFact(CheckpointError, AttributeError):
+    """Something about a configuration that is not known yet."""
 
 
 class Facts:
@@ -24,7 +33,7 @@ class Facts:
         self.__dict__.update(known, layout=layout)
 
     def __getattr__(self, name: str) -> Any:
-        raise CheckpointError(
+        raise MissingFact(
             f"{name} cannot be told from the tensors of a {self.layout} checkpoint; "
             f"give it: load_checkpoint(path, config={{{name!r}: ...}}) or a whole ViTConfig"
         )
@@ -32,13 +41,20 @@ class Facts:
 
 @dataclass(frozen=True)
 class Layout:
-    """`table`: the rows, or what makes them from what is known. Where several rows make the same tensor, the first is
-    written and any is read. `marks`: names by which the layout is recognised. `prefixes`: what publishers put before
-    the names of the body; `prefix` is what is written there, unless the name starts with one of `bare`.
-    `fixed`: fields that the library's code settles. `needs`: fields that neither the code nor the shapes tell.
-    `facts`: further fields that this layout's tensors do tell. `ignored`: tensors that are no part of the model.
-    `spellings`: patterns of other spellings and what they stand for. `arguments`: the library's own constructor
-    arguments, for those who have these rather than a ViTConfig."""
+    """One table, and what has to be known to read a file by it.
+
+    table: the rows, or what makes them from what is known of the model. Where several rows make the same tensor, the
+        first is written and any is read.
+    marks, unmarks: names (`*`: beginnings) that must and must not be there for the layout to be recognised.
+    prefixes: what publishers put before the names of the body. prefix: what is written there; not before names that
+        start with one of `bare`. only: where names begin with it, the others belong to another tower.
+    spellings: patterns of other spellings, and what they stand for.
+    ignored: tensors that are no part of the model.
+    fixed: fields that the library's code settles. facts: those that this layout's tensors tell beside the shapes.
+        settle: those that follow from what is known so far. needs: those that remain to be given.
+    flat: the projection of flattened patches, whose shape does not tell channels from pixels.
+    arguments: from the library's own constructor arguments to fields, for those who have these and no ViTConfig.
+    """
 
     name: str
     title: str
@@ -53,6 +69,9 @@ class Layout:
     facts: Callable[[Tensors], dict[str, Any]] = lambda tensors: {}
     ignored: str = r"(?!)"
     spellings: tuple[tuple[str, str], ...] = ()
+    flat: tuple[str, ...] = ()
+    only: str = ""
+    settle: Callable[[dict[str, Any], Tensors], dict[str, Any]] = lambda known, tensors: {}
     arguments: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda values: None
 
     def rows(self, facts: Any) -> list[Row]:
@@ -63,16 +82,18 @@ class Layout:
             if not any("{i}" in name for name in row.ours):
                 out.append(row)
             elif any("{i}" in name for name in row.theirs):
-                out += [Row(_numbered(row.ours, i), _numbered(row.theirs, i), row.op) for i in range(facts.depth)]
+                out += [Row(_numbered(row.ours, i), _numbered(row.theirs, i), *row[2:]) for i in range(facts.depth)]
             elif facts.depth:
                 ours = tuple(name for i in range(facts.depth) for name in _numbered(row.ours, i))
-                out.append(Row(ours, row.theirs, stacked(row.op)))
+                out.append(Row(ours, row.theirs, stacked(row.op), row.axes))
         return out
 
     def plain_names(self, tensors: Tensors) -> dict[str, np.ndarray]:
         """The tensors under the names of the table: prefixes and other spellings taken away."""
-        out = {}
-        for name, tensor in tensors.items():
+        out: dict[str, np.ndarray] = {}
+        towers = [name for name in tensors if self.only and name.startswith(self.only)]
+        for name in towers or tensors:
+            tensor = tensors[name]
             plain = self.plain_name(name)
             if plain in out:
                 raise CheckpointError(f"two tensors mean {plain!r} in the {self.name} layout, one of them {name!r}")
@@ -80,6 +101,7 @@ class Layout:
         return out
 
     def plain_name(self, name: str) -> str:
+        name = re.sub(r"^(module\.|_orig_mod\.)+", "", name)
         for prefix in self.prefixes:
             if name.startswith(prefix):
                 name = name.removeprefix(prefix)
@@ -90,7 +112,11 @@ class Layout:
 
     def fits(self, names: Collection[str]) -> bool:
         plain = {self.plain_name(name) for name in names}
-        return all(mark in plain for mark in self.marks) and not any(mark in plain for mark in self.unmarks)
+
+        def there(mark: str) -> bool:
+            return any(name.startswith(mark[:-1]) for name in plain) if mark.endswith("*") else mark in plain
+
+        return all(map(there, self.marks)) and not any(map(there, self.unmarks))
 
     def export(self, tensors: Tensors, config: ViTConfig) -> dict[str, np.ndarray]:
         """Our tensors under their names, in their shapes.
@@ -98,6 +124,10 @@ class Layout:
         Raises:
             CheckpointError: the layout has no place for one of them.
         """
+        return {name: np.array(array, order="C") for name, array in self.views(tensors, config).items()}
+
+    def views(self, tensors: Tensors, config: ViTConfig) -> dict[str, np.ndarray]:
+        """What `export` returns, as views of the tensors where it can be done."""
         left, out = set(param_spec(config)), dict[str, np.ndarray]()
         for row in self.rows(config):
             if set(row.ours) <= left:
@@ -117,7 +147,7 @@ class Layout:
     def shapes(self, config: ViTConfig) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every tensor that `export` writes, without making them."""
         spec = param_spec(config)
-        return {name: a.shape for name, a in self.export({n: _ghost(s.shape) for n, s in spec.items()}, config).items()}
+        return {name: a.shape for name, a in self.views({n: _ghost(s.shape) for n, s in spec.items()}, config).items()}
 
     def load(self, tensors: Tensors, config: ViTConfig, source: str = "the configuration") -> dict[str, np.ndarray]:
         """Their tensors (already under plain names) as ours, in the order of `param_spec`.
@@ -129,15 +159,12 @@ class Layout:
         total, present = sum(math.prod(s.shape) for s in spec.values()), sum(t.size for t in tensors.values())
         if total > max(BIG, 4 * present):
             raise CheckpointError(f"{source} describes {total} parameters, but the checkpoint holds only {present}")
-        left, used, chosen, missing = set(spec), set(), [], []
+        left, used, missing = set(spec), set[str](), list[str]()
+        chosen: list[Row] = []
         active = [row for row in self.rows(config) if set(row.ours) <= left]
         for whole in (True, False):  # first the rows whose tensors are all there, then those that lack some
             for row in active:
-                if (
-                    set(row.ours) <= left
-                    and (row.ours or not whole)
-                    and (not whole or set(row.theirs) <= tensors.keys())
-                ):
+                if set(row.ours) <= left and bool(row.ours) >= whole and (not whole or _present(row, tensors, used)):
                     left -= set(row.ours)
                     used |= set(row.theirs)
                     chosen.append(row)
@@ -155,7 +182,10 @@ class Layout:
         for row in chosen:
             if not row.ours:
                 continue
-            ghosts = row.op.there([_ghost(spec[name].shape) for name in row.ours], config)
+            try:
+                ghosts = row.op.there([_ghost(spec[name].shape) for name in row.ours], config)
+            except ValueError as error:
+                raise CheckpointError(f"{source} does not go with {', '.join(row.theirs)}: {error}") from error
             for name, ghost in zip(row.theirs, ghosts, strict=True):
                 if tensors[name].shape != ghost.shape:
                     raise CheckpointError(
@@ -168,8 +198,10 @@ class Layout:
         """Name -> shape of those of our parameters whose tensors are there; no configuration is needed for it."""
         facts.__dict__["depth"] = self.depth(tensors)
         out: dict[str, tuple[int, ...]] = {}
+        used: set[str] = set()
         for row in self.rows(facts):
-            if row.theirs and not set(row.ours) & out.keys() and set(row.theirs) <= tensors.keys():
+            if row.theirs and not set(row.ours) & out.keys() and _present(row, tensors, used):
+                used |= set(row.theirs)
                 try:
                     arrays = row.op.back([_ghost(tensors[name].shape) for name in row.theirs], facts)
                 except (ValueError, IndexError) as error:
@@ -182,7 +214,7 @@ class Layout:
 
     def depth(self, tensors: Tensors) -> int:
         """Number of blocks: the highest one that any tensor names, or the length of the stack."""
-        table = self.table if isinstance(self.table, tuple) else self.table(Facts(self.name, num_heads=1, depth=1))
+        table = self.table if isinstance(self.table, tuple) else self.table(PROBES[0])
         counted = {name.split("{i}")[0] for row in table for name in row.theirs if "{i}" in name}
         pattern = (
             re.compile("(?:" + "|".join(map(re.escape, sorted(counted))) + r")(\d{1,6})(?!\d)") if counted else None
@@ -200,8 +232,8 @@ class Layout:
 
     def known_names(self) -> set[str]:
         """All names of the table, blocks numbered #, for recognising strays."""
-        table = self.table if isinstance(self.table, tuple) else self.table(Facts(self.name, num_heads=2, depth=1))
-        return {anonymous(name.replace("{i}", "0")) for row in table for name in row.theirs}
+        tables = [self.table] if isinstance(self.table, tuple) else [self.table(probe) for probe in PROBES]
+        return {anonymous(name.replace("{i}", "0")) for table in tables for row in table for name in row.theirs}
 
     def _written(self, name: str, config: ViTConfig) -> str:
         return name if name.startswith(self.bare) and self.bare else self.prefix(config) + name
@@ -214,6 +246,12 @@ def anonymous(name: str) -> str:
 
 def _numbered(names: tuple[str, ...], i: int) -> tuple[str, ...]:
     return tuple(name.replace("{i}", str(i)) for name in names)
+
+
+def _present(row: Row, tensors: Tensors, used: set[str]) -> bool:
+    """Whether all tensors of a row are there, with the right number of axes, and not taken by another."""
+    names = set(row.theirs)
+    return names <= tensors.keys() and not names & used and row.axes in (None, tensors[row.theirs[0]].ndim)
 
 
 def _ghost(shape: tuple[int, ...]) -> np.ndarray:

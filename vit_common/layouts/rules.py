@@ -22,11 +22,15 @@ class Op(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One line of a layout's table: our names, their names, what lies between. `{i}` stands for the block."""
+    """One line of a layout's table: our names, their names, what lies between. `{i}` stands for the block.
+
+    `axes`: how many axes the first of theirs has, where two lines differ in nothing else.
+    """
 
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
     op: Op
+    axes: int | None = None
 
 
 def each(there: Callable[[np.ndarray], np.ndarray], back: Callable[[np.ndarray], np.ndarray]) -> Op:
@@ -61,6 +65,41 @@ def split(parts: int) -> Op:
 
 
 THIRDS, HALVES = split(3), split(2)
+
+# Query apart, key and value in one: ours (D, D) and (2 D, D); theirs one (3 D, D), or three.
+JOINED = Op(
+    lambda arrays, _: [np.concatenate(list(arrays))],
+    lambda arrays, _: [arrays[0][: len(arrays[0]) // 3], arrays[0][len(arrays[0]) // 3 :]],
+)
+APART = Op(
+    lambda arrays, _: [arrays[0], *np.split(arrays[1], 2)], lambda arrays, _: [arrays[0], np.concatenate(arrays[1:])]
+)
+
+
+def _diagonal(arrays: Arrays, facts: Facts) -> Arrays:
+    """(3 D, D) or (3 D,): of each head's rows, the columns of that head alone."""
+    heads, out = facts.num_heads, []
+    for part in np.split(arrays[0], 3):
+        for h, block in enumerate(np.split(part, heads)):
+            width = block.shape[0]
+            out.append(block[:, h * width : (h + 1) * width] if block.ndim == 2 else block)
+    return out
+
+
+def _undiagonal(arrays: Arrays, facts: Facts) -> Arrays:
+    width, total = arrays[0].shape[0], sum(a.shape[0] for a in arrays)
+    out = np.zeros((total, total // 3) if arrays[0].ndim == 2 else (total,), np.result_type(*arrays))
+    for k, block in enumerate(arrays):
+        first = k % (len(arrays) // 3) * width
+        if block.ndim == 2:
+            out[k * width : (k + 1) * width, first : first + width] = block
+        else:
+            out[k * width : (k + 1) * width] = block
+    return [out]
+
+
+# Each head maps its own slice of the token only: our fused matrix is block-diagonal, zero elsewhere.
+BLOCK_DIAGONAL = Op(_diagonal, _undiagonal)
 
 
 def drop_axes(count: int) -> Op:
@@ -130,14 +169,12 @@ PATCH_VECTOR = Op(
 
 
 def _without_registers(array: np.ndarray, facts: Facts) -> np.ndarray:
-    first = facts.num_prefix_tokens - facts.reg_tokens
-    return np.concatenate([array[:, :first], array[:, first + facts.reg_tokens :]], axis=1)
+    return np.concatenate([array[:, :1], array[:, 1 + facts.reg_tokens :]], axis=1)
 
 
 def _with_registers(array: np.ndarray, facts: Facts) -> np.ndarray:
-    first = facts.num_prefix_tokens - facts.reg_tokens
     zeros = np.zeros((1, facts.reg_tokens, array.shape[2]), array.dtype)
-    return np.concatenate([array[:, :first], zeros, array[:, first:]], axis=1)
+    return np.concatenate([array[:, :1], zeros, array[:, 1:]], axis=1)
 
 
 # Positions of class token and patches, none for the registers between them: zeros here.
@@ -161,18 +198,18 @@ def stacked(op: Op) -> Op:
     return Op(there, back)
 
 
-def constant(make: Callable[[Facts], np.ndarray]) -> Op:
-    """A tensor that they store and that says nothing: written as `make` has it, left aside when read."""
+def constant(make: Callable[[Facts], Any]) -> Op:
+    """A tensor that they store and that says nothing: written as `make` has it (None: not), left aside when read."""
     return Op(lambda arrays, c: [make(c)], lambda arrays, _: [])
 
 
 def rows(*table: tuple) -> tuple[Row, ...]:
-    """Lines (ours, theirs[, op]) as Rows; a name that ends in `.*` stands for its weight and its bias."""
+    """Lines (ours, theirs[, op[, axes]]) as Rows; a name that ends in `.*` stands for its weight and its bias."""
     out: list[Row] = []
-    for ours, theirs, *op in table:
+    for ours, theirs, *rest in table:
         ours, theirs = (ours,) if isinstance(ours, str) else ours, (theirs,) if isinstance(theirs, str) else theirs
         starred = any(name.endswith(".*") for name in ours)
         for leaf in ("weight", "bias") if starred else ("",):
             names = [tuple(n[:-1] + leaf if n.endswith(".*") else n for n in side) for side in (ours, theirs)]
-            out.append(Row(names[0], names[1], op[0] if op else SAME))
+            out.append(Row(names[0], names[1], *(rest or [SAME])))
     return tuple(out)
