@@ -47,9 +47,9 @@ def batches(config: ViTConfig, recipe: Recipe, steps: int) -> Iterator[Batch]:
         yield Batch(images.astype(recipe.dtype), labels, masks, lr)
 
 
-def one_ulp_away(params: Named) -> Named:
-    """Every weight moved to its neighbour in the direction of infinity."""
-    return {name: np.nextafter(p, np.inf, dtype=p.dtype) for name, p in params.items()}
+def one_ulp_away(params: Named, towards: float = np.inf) -> Named:
+    """Every weight moved to its neighbour in the direction of infinity (or of minus infinity)."""
+    return {name: np.nextafter(p, towards, dtype=p.dtype) for name, p in params.items()}
 
 
 def run(engine: Engine, params: Named, config: ViTConfig, recipe: Recipe, steps: int) -> Iterator[tuple[float, Named]]:
