@@ -1,0 +1,5 @@
+"""Grouped query: parity with torch, adjoint of the complex step, linearity."""
+
+from parity_tests.variants import variant_tests
+
+test_parity, test_adjoint, test_linear_in_upstream = variant_tests("grouped_query")
