@@ -1,0 +1,1 @@
+"""Attention, rung by rung: see `benchmarks.ladder`."""

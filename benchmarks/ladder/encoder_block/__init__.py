@@ -1,0 +1,1 @@
+"""The encoder block, rung by rung: see `benchmarks.ladder`."""

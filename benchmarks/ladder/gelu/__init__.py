@@ -1,0 +1,1 @@
+"""GELU, rung by rung: see `benchmarks.ladder`."""

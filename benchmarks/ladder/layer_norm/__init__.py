@@ -1,0 +1,1 @@
+"""LayerNorm, rung by rung: see `benchmarks.ladder`."""
