@@ -136,7 +136,7 @@ def test_a_state_of_one_engine_goes_on_in_the_other(tmp_path):
     recipe = RECIPE.replace(dtype="float64")
     losses = []
     for make in engines():
-        engine, data, run = start(NumpyEngine, tmp_path, recipe, name=f"to-{make().name}")
+        engine, data, _ = start(NumpyEngine, tmp_path, recipe, name=f"to-{make().name}")
         for step in range(4):
             engine.train_step(*make_batch(data, CONFIG, recipe, step))
         other = make()
@@ -211,7 +211,7 @@ def test_a_state_of_another_model_or_optimizer_is_refused(tmp_path, make):
     state = engine.state()
     with pytest.raises(CheckpointError, match="another model or optimizer"):
         engine.load_state({k: v for k, v in state.items() if k != "optim/step"})
-    with pytest.raises(CheckpointError, match="norm.bias"):
+    with pytest.raises(CheckpointError, match=r"norm.bias"):
         engine.load_state({**state, "params/norm.bias": np.zeros(9, np.float32)})
 
 

@@ -52,7 +52,7 @@ def test_a_run_is_not_overwritten_unless_asked(tmp_path):
 
 
 def test_a_folder_that_is_no_run_says_so(tmp_path):
-    with pytest.raises(DataError, match="no run.json"):
+    with pytest.raises(DataError, match=r"no run.json"):
         RunFolder(tmp_path).info()
     (tmp_path / "run.json").write_text('{"format": 99}')
     with pytest.raises(DataError, match="another version"):
