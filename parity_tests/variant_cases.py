@@ -142,7 +142,8 @@ def diff_case(rng: np.random.Generator) -> VariantCase:
 def attention_case(rng: np.random.Generator) -> VariantCase:
     fields: dict[str, Any] = [
         {"qkv": "split", "num_kv_heads": 1, "num_heads": 3, "embed_dim": 12, "qkv_bias": "qv"}, {"attention": "diff"},
-        {"qk_norm": True, "attn_norm": True, "rope": "axial", "norm": "rms"}, {"rel_pos_bias": "block", "qkv_bias": "qv"},
+        {"qk_norm": True, "attn_norm": True, "rope": "axial", "norm": "rms"},
+        {"rel_pos_bias": "block", "qkv_bias": "qv"},
         {"attn_head_dim": 8, "proj_bias": False, "qkv_bias": "none"}, {"attn_proj": False},
     ][int(rng.integers(6))]  # fmt: skip
     config = small_config(rng, **fields)
@@ -184,7 +185,8 @@ def patch_stem_case(rng: np.random.Generator) -> VariantCase:
 
 def token_stem_case(rng: np.random.Generator) -> VariantCase:
     fields: dict[str, Any] = [
-        {"reg_tokens": 2, "pos_embed_prefix": False}, {"dist_token": True, "pos_grid": (3, 2)}, {"pos_embed": "sincos_2d"},
+        {"reg_tokens": 2, "pos_embed_prefix": False}, {"dist_token": True, "pos_grid": (3, 2)},
+        {"pos_embed": "sincos_2d"},
         {"reg_tokens": 2, "pos_embed_registers": False}, {"class_token": False, "pool": "mean", "reg_tokens": 1},
     ][int(rng.integers(5))]  # fmt: skip
     config = small_config(rng, **fields)
@@ -199,7 +201,8 @@ def attention_pool_case(rng: np.random.Generator) -> VariantCase:
 
 def norm_case(rng: np.random.Generator) -> VariantCase:
     config = small_config(rng, norm=str(rng.choice(["layer", "rms"])))
-    return composite("norm", rng, norms(config, config.embed_dim), rng.normal(size=(3, config.embed_dim)), config.norm, 1e-5)
+    x = rng.normal(size=(3, config.embed_dim))
+    return composite("norm", rng, norms(config, config.embed_dim), x, config.norm, 1e-5)
 
 
 def pos_resize_case(rng: np.random.Generator) -> VariantCase:
@@ -216,16 +219,19 @@ def patch_resize_case(rng: np.random.Generator) -> VariantCase:
 def mae_loss_case(rng: np.random.Generator) -> VariantCase:
     images, mask, norm_pix = rng.normal(size=(2, 2, 4, 6)), keep_mask(rng, 2, 6, 2), bool(rng.integers(2))
     case = leaf("mae_loss", {"prediction": rng.normal(size=(2, 6, 8)), "images": images}, mask, (2, 2), norm_pix)
-    return case._replace(back=lambda dy, c: dict(zip(("prediction", "images"), nv.mae_loss_backward(c, dy), strict=True)))
+    names = ("prediction", "images")
+    return case._replace(back=lambda dy, c: dict(zip(names, nv.mae_loss_backward(c, dy), strict=True)))
 
 
 CASES: dict[str, Callable[[np.random.Generator], VariantCase]] = {
-    "rms_norm": lambda r: leaf("rms_norm", {"x": r.normal(size=(2, 3, 7)), "weight": r.normal(size=7)}, 1e-5, back="name"),
+    "rms_norm": lambda r: leaf("rms_norm", {"x": r.normal(size=(2, 3, 7)), "weight": r.normal(size=7)}, 1e-5,
+                               back="name"),
     "norm": norm_case,
     "gelu_tanh": activation("gelu_tanh"), "silu": activation("silu"), "quick_gelu": activation("quick_gelu"),
     "relu": activation("relu"),
     "activation": lambda r: leaf("activation", {"x": r.normal(size=(3, 4))}, str(r.choice(["gelu", "relu", "silu"]))),
-    "layer_scale": lambda r: leaf("layer_scale", {"x": r.normal(size=(2, 3, 5)), "gamma": r.normal(size=5)}, back="name"),
+    "layer_scale": lambda r: leaf("layer_scale", {"x": r.normal(size=(2, 3, 5)), "gamma": r.normal(size=5)},
+                                  back="name"),
     "rope": rope_case,
     "biased_attention": biased_case,
     "grouped_query": lambda r: leaf("grouped_query", {"x": r.normal(size=(2, 2, 3, 4))}, 2 * int(r.integers(1, 4))),
@@ -246,8 +252,9 @@ CASES: dict[str, Callable[[np.random.Generator], VariantCase]] = {
     "attention_pool": attention_pool_case,
     "token_pool": lambda r: leaf("token_pool", {"x": r.normal(size=(2, 6, 3))},
                                  str(r.choice(["cls", "mean", "max", "avg_max", "cls_mean"])), 2, bool(r.integers(2))),
-    "mask_tokens": lambda r: leaf("mask_tokens", {"x": r.normal(size=(2, 4, 3)), "mask_token": r.normal(size=(1, 1, 3))},
-                                  keep_mask(r, 2, 6, 3), 1, back="name"),
+    "mask_tokens": lambda r: leaf(
+        "mask_tokens", {"x": r.normal(size=(2, 4, 3)), "mask_token": r.normal(size=(1, 1, 3))},
+        keep_mask(r, 2, 6, 3), 1, back="name"),
     "mae_loss": mae_loss_case,
     "rel_pos_bias": lambda r: leaf("rel_pos_bias", {"table": r.normal(size=(18, 3))}, (2, 3)),
     "rope_mixed": lambda r: leaf("rope_mixed", {"freqs": r.normal(size=(2, 2, 3, 4))}, r.normal(size=(5, 2)),

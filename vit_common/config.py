@@ -128,6 +128,11 @@ class ViTConfig(Variant):
         """Hidden width M of the MLP, truncated as in timm."""
         return self.mlp_hidden or int(self.embed_dim * self.mlp_ratio)
 
+    def at_image_size(self, image_size: Pair) -> "ViTConfig":
+        """The same parameters on images of another size: positions are resized from their own grid by `pos_resize`."""
+        learned = self.pos_embed == "learned"
+        return self.replace(image_size=image_size, pos_grid=(self.pos_grid or self.grid_size) if learned else None)
+
     def replace(self, **changes: Any) -> "ViTConfig":
         """A copy with some fields changed, validated again."""
         return dataclasses.replace(self, **changes)

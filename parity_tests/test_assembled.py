@@ -1,0 +1,128 @@
+"""The assembled model: equal to the plain one on plain configurations, and right in every combination of variants."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+
+import numpy_vit
+import torch_vit
+from numpy_vit.assembled import assembled_backward, assembled_forward
+from parity_tests.strategies import configs, seeds
+from parity_tests.variants import close
+from vit_common import RangeError, ViTConfig, make_masks, param_spec
+
+DROP = {"pos_drop_rate": 0.1, "attn_drop_rate": 0.2, "proj_drop_rate": 0.15, "drop_path_rate": 0.3}
+VARIANTS = [
+    {"patch_drop_rate": 0.4, "rope": "mixed", **DROP}, {"patch_drop_rate": 0.5, "rope": "axial", "reg_tokens": 2, **DROP},
+    {"block": "parallel", "layer_scale": 0.1, **DROP}, {"block": "diff_parallel", "qk_norm": True, **DROP},
+    {"block": "parallel_things", "layer_scale": 0.2, "mlp": "glu", **DROP},
+    {"attention": "diff", "attn_norm": True, **DROP}, {"rel_pos_bias": "both", **DROP},
+    {"block": "res_post", "norm": "rms", "mlp": "glu_packed", "mlp_norm": True, **DROP},
+    {"rope": "axial", "rope_freqs": "pixel", "rope_half": True, "qkv": "split", "num_kv_heads": (1, 2)},
+    {"pos_grid": (3, 3), "pos_resize": "google_zoom", "pool": "map", "pre_logits": 7, "patch_norm": "layer",
+     "patch_norm_in": True, "patch_bias": False, "attn_head_dim": 8},
+    {"pool": "avg_max", "pool_include_prefix": True, "pos_embed_prefix": False, "pos_embed": "sincos_2d_inclusive",
+     "head_bias": False},
+    {"pool": "cls_mean", "fc_norm": True, "dist_token": True, "head_softmax": True, "final_norm": False,
+     "activation": "gelu_tanh"},
+    {"dist_token": True, "dist_head": True, "activation": "silu"},
+    {"attn_proj": False, "qkv_bias": "qv", "mlp_bias": False, "activation": "quick_gelu", "proj_bias": False},
+    {"patch_crop": True, "image_size": (19, 30), "pool": "max"}, {"pos_embed": "none", "qkv_bias": "none", "pre_norm": True},
+    {"rope": "dinov3", "rope_half": True, "rope_temperature": 100.0, "pos_embed": "none", "reg_tokens": 3,
+     "layer_scale": 1e-2, "layer_scale_names": "gamma"},
+    {"reg_tokens": 3, "pos_embed_registers": False, "pos_grid": (3, 2)},
+]  # fmt: skip
+SMALL = {"image_size": (16, 24), "patch_size": 8, "num_classes": 5, "embed_dim": 24, "depth": 2, "num_heads": 2}
+
+
+def parameters(config, rng):
+    return {n: (p.init == "ones") + 0.3 * rng.normal(size=p.shape) for n, p in param_spec(config).items()}
+
+
+@given(config=configs(), seed=seeds)
+def test_equal_to_the_plain_model_on_a_plain_configuration(config, seed):
+    rng = np.random.default_rng(seed)
+    params, masks = parameters(config, rng), make_masks(config, 2, seed, 0)
+    images = rng.normal(size=(2, config.in_channels, *config.image_size))
+    logits, cache = numpy_vit.vit_forward(params, images, config, masks)
+    dlogits = rng.normal(size=logits.shape)
+    gx, grads = numpy_vit.vit_backward(dlogits, cache)
+    other, other_cache = assembled_forward(params, images, config, masks)
+    gx_other, grads_other = assembled_backward(dlogits, other_cache)
+    close({0: other}, {0: logits}, np.float64, True)
+    close({"gx": gx_other, **grads_other}, {"gx": gx, **grads}, np.float64, True)
+
+
+@pytest.mark.parametrize("fields", VARIANTS, ids=lambda f: "-".join(f)[:60])
+def test_both_engines_agree_in_every_intermediate_and_gradient(fields):
+    config, rng = ViTConfig(**{**SMALL, **fields}), np.random.default_rng(0)
+    params, masks = parameters(config, rng), make_masks(config, 3, 1, 2)
+    images, values, slopes = rng.normal(size=(3, 3, *config.image_size)), {}, {}
+    logits, cache = numpy_vit.vit_forward(params, images, config, masks, values)
+    dlogits = rng.normal(size=logits.shape)
+    gx, grads = numpy_vit.vit_backward(dlogits, cache, slopes)
+    assert set(grads) == set(params)
+    assert set(values) == set(slopes)
+    for attention in ("explicit", "fused"):
+        model = torch_vit.VisionTransformer(config, attention, seed=None).double()
+        model.load_state_dict(torch_vit.to_torch(params))
+        x = torch.from_numpy(images.copy()).requires_grad_()
+        with torch_vit.Tape(model) as tape:
+            out = model(x, torch_vit.to_torch(masks))
+        out.backward(torch.from_numpy(dlogits))
+        named = {n: p.grad.numpy() for n, p in model.named_parameters()}
+        close({"gx": gx, **grads}, {"gx": x.grad.numpy(), **named}, np.float64, True)
+        if attention == "explicit":
+            assert set(values) == set(tape.values)
+            for name, value in tape.values.items():
+                close({name: values[name]}, {name: value.numpy()}, np.float64, True)
+            for name, slope in tape.grads.items():
+                close({name: slopes[name]}, {name: slope.numpy()}, np.float64, True)
+    small = {n: p.astype(np.float32) for n, p in params.items()}
+    low, low_cache = numpy_vit.vit_forward(small, images.astype(np.float32), config, masks)
+    low_gx, low_grads = numpy_vit.vit_backward(dlogits.astype(np.float32), low_cache)
+    assert {low.dtype, low_gx.dtype, *(g.dtype for g in low_grads.values())} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("fields", VARIANTS, ids=lambda f: "-".join(f)[:60])
+def test_the_backward_is_the_adjoint_of_the_complex_step(fields):
+    config, rng = ViTConfig(**{**SMALL, **fields}), np.random.default_rng(1)
+    params, masks = parameters(config, rng), make_masks(config, 2, 1, 2)
+    images = rng.normal(size=(2, 3, *config.image_size))
+    logits, cache = numpy_vit.vit_forward(params, images, config, masks)
+    dlogits = rng.normal(size=logits.shape)
+    gx, grads = numpy_vit.vit_backward(dlogits, cache)
+    directions = {n: rng.normal(size=p.shape) for n, p in params.items()}
+    along, h = rng.normal(size=images.shape), 1e-150
+    stepped = {n: p + 1j * h * directions[n] for n, p in params.items()}
+    jvp = numpy_vit.vit_forward(stepped, images + 1j * h * along, config, masks)[0].imag / h
+    terms = [gx * along, *(grads[n] * d for n, d in directions.items())]
+    size, count = sum(np.abs(t).sum() for t in terms), sum(t.size for t in terms)
+    assert abs((jvp * dlogits).sum() - sum(t.sum() for t in terms)) <= count * np.finfo(float).eps * size
+
+
+@given(seed=seeds)
+def test_a_padded_patch_is_not_seen(seed):
+    """What stands in a patch that is not there changes nothing, and gets no gradient; nor does a masked key."""
+    config, rng = ViTConfig(**{**SMALL, "pool": "cls"}), np.random.default_rng(seed)
+    params, images = parameters(config, rng), rng.normal(size=(2, 3, 16, 24))
+    there = rng.random((2, config.num_patches)) > 0.5
+    logits, cache = numpy_vit.vit_forward(params, images, config, {"padding_mask": there})
+    gx, _ = numpy_vit.vit_backward(rng.normal(size=logits.shape), cache)
+    pixels = np.kron(there.reshape(2, 1, 2, 3), np.ones((1, 1, 8, 8))) > 0
+    assert not gx[~np.broadcast_to(pixels, gx.shape)].any()
+    noise = np.where(pixels, 0.0, rng.normal(size=images.shape))
+    again, _ = numpy_vit.vit_forward(params, images + noise, config, {"padding_mask": there})
+    assert np.array_equal(again, logits)
+    model = torch_vit.VisionTransformer(config, seed=None).double()
+    model.load_state_dict(torch_vit.to_torch(params))
+    close({0: logits}, {0: model(torch.from_numpy(images), {"padding_mask": torch.from_numpy(there)}).detach().numpy()},
+          np.float64, True)  # fmt: skip
+
+
+def test_a_query_that_may_read_nothing():
+    config, rng = ViTConfig(**SMALL), np.random.default_rng(0)
+    nothing = np.zeros((config.num_tokens, config.num_tokens), bool)
+    with pytest.raises(RangeError, match="may read no key"):
+        numpy_vit.vit_forward(parameters(config, rng), rng.normal(size=(1, 3, 16, 24)), config, {"attn_mask": nothing})
