@@ -281,7 +281,8 @@ def test_photographs_get_their_known_class(capsys, weights, model, folder):
         index, name, probability = known[photo.stem.removesuffix("_224")][model][0]
         found_probability, found_index, found_name = line.split(maxsplit=2)
         assert (int(found_index), found_name) == (index, name), photo
-        if folder == "crops224":  # the very pixels, and both numbers rounded to four digits
+        # The very pixels and the very weights (DeiT's were not yet rounded to float16): four digits are the same.
+        if folder == "crops224" and weights == TINY:
             assert float(found_probability) == pytest.approx(probability, abs=1.01e-4)
 
 
