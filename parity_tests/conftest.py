@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from parity_tests import harness
 
@@ -12,6 +12,10 @@ QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_to
 settings.register_profile("smoke", max_examples=10, deadline=None, suppress_health_check=QUIET)
 settings.register_profile("default", max_examples=150, deadline=None, suppress_health_check=QUIET, print_blob=True)
 settings.register_profile("deep", max_examples=3000, deadline=None, suppress_health_check=QUIET, print_blob=True)
+# Against a mutant: no shrinking, no replay, the same examples in every run.
+settings.register_profile("mutants", max_examples=int(os.environ.get("MUTANT_EXAMPLES", "25")), deadline=None,
+                          suppress_health_check=list(HealthCheck), derandomize=True, database=None,
+                          phases=[Phase.explicit, Phase.generate])  # fmt: skip
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
