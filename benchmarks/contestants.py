@@ -1,0 +1,138 @@
+"""Who competes: each engine, and torch also in the ways its users know, behind the same three calls."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import numpy_vit
+from numpy_vit.engine import NumpyEngine
+from vit_common.config import ViTConfig
+from vit_common.masks import keyed_rng
+from vit_common.params import init_params
+from vit_common.recipe import Recipe
+
+Array = np.ndarray
+LR = 1e-5  # small: the parameters stay near those whose parity was asserted
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """`forward(images)` -> logits, `gradients(images, labels)` -> {name: gradient}, `step` -> loss."""
+
+    name: str
+    ceiling: str  # whose matrix product it uses, a name of `machine.ceilings`
+    forward: Callable[[Array], Array]
+    gradients: Callable[[Array, Array], Mapping[str, Array]] | None = None
+    step: Callable[[Array, Array], float] | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model with parameters and a batch, the same for all."""
+
+    name: str
+    config: ViTConfig
+    params: dict[str, Array]
+    images: Array
+    labels: Array
+
+
+# Beside the presets: the small model that overheads dominate, not the products.
+SMALL = {"mnist_patch4": ViTConfig.preset("mnist", patch_size=4)}
+
+
+def make_case(preset: str, batch: int) -> Case:
+    """Random images, labels and parameters; biases and the class token too, which start at zero."""
+    config = SMALL.get(preset) or ViTConfig.preset(preset)
+    rng = keyed_rng(0, "benchmark", preset)
+    params = init_params(config, seed=0, dtype=np.float32)
+    for name, p in params.items():
+        if p.ndim == 1 or name == "cls_token":
+            params[name] = p + rng.normal(0, 0.02, p.shape).astype(np.float32)
+    images = rng.standard_normal((batch, config.in_channels, *config.image_size), np.float32)
+    return Case(
+        f"{preset}, batch {batch}", config, params, images, rng.integers(0, config.num_classes, batch)
+    )
+
+
+def numpy_contestant(case: Case) -> Contestant:
+    engine = NumpyEngine()
+    engine.start(case.config, case.params, Recipe(lr=LR))
+
+    def gradients(images: Array, labels: Array) -> Mapping[str, Array]:
+        logits, cache = numpy_vit.vit_forward(case.params, images, case.config)
+        _, loss_cache = numpy_vit.cross_entropy_forward(logits, labels)
+        return numpy_vit.vit_backward(numpy_vit.cross_entropy_backward(loss_cache), cache)[1]
+
+    def step(images: Array, labels: Array) -> float:
+        return engine.train_step(images, labels, None, LR).loss
+
+    return Contestant("numpy", "numpy", engine.predict, gradients, step)
+
+
+def torch_contestant(
+    case: Case, name: str = "torch", attention: str = "fused", fast: bool = True
+) -> Contestant:
+    """Our model in torch. `fast=False`: linear layers by F.linear, as in any other torch program."""
+    import torch
+
+    from torch_vit import VisionTransformer, fast_cpu, to_torch
+    from torch_vit.loss import cross_entropy_forward
+
+    model = VisionTransformer(case.config, attention, seed=None)
+    model.load_state_dict(to_torch(case.params))
+    step_model = VisionTransformer(case.config, attention, seed=None)  # of its own, as its parameters move
+    step_model.load_state_dict(to_torch(case.params))
+    optimizer = torch.optim.AdamW(step_model.parameters(), LR, fused=True)
+
+    def loss_and_backward(model: Any, images: Array, labels: Array) -> float:
+        loss = cross_entropy_forward(model(torch.from_numpy(images)), torch.from_numpy(labels))
+        loss.backward()
+        return loss.item()
+
+    @linear_layers(fast)
+    @torch.inference_mode()
+    def forward(images: Array) -> Array:
+        return model(torch.from_numpy(images)).numpy()
+
+    @linear_layers(fast)
+    def gradients(images: Array, labels: Array) -> Mapping[str, Array]:
+        model.zero_grad()
+        loss_and_backward(model, images, labels)
+        return {name: p.grad.numpy() for name, p in model.named_parameters()}
+
+    @linear_layers(fast)
+    def step(images: Array, labels: Array) -> float:
+        optimizer.zero_grad()
+        loss = loss_and_backward(step_model, images, labels)
+        torch.nn.utils.clip_grad_norm_(step_model.parameters(), 1.0)
+        optimizer.step()
+        return loss
+
+    ceiling = "torch oneDNN" if fast and fast_cpu.AVAILABLE else "torch F.linear"
+    return Contestant(name, ceiling, forward, gradients, step)
+
+
+@contextmanager
+def linear_layers(fast: bool) -> Iterator[None]:
+    """Torch's linear layers by the engine's rule, or all by F.linear."""
+    from torch_vit import fast_cpu
+
+    before, fast_cpu.AVAILABLE = fast_cpu.AVAILABLE, fast and fast_cpu.AVAILABLE
+    try:
+        yield
+    finally:
+        fast_cpu.AVAILABLE = before
+
+
+def engines(case: Case) -> list[Contestant]:
+    """NumPy, our torch as it is, and stock: with everybody's linear layers, and both attentions."""
+    return [
+        numpy_contestant(case),
+        torch_contestant(case),
+        torch_contestant(case, "torch stock", fast=False),
+        torch_contestant(case, "torch stock, explicit", "explicit", fast=False),
+    ]
