@@ -1,6 +1,7 @@
 """`ladder`: every rung's time and memory at the sizes of a preset, parity with the stage asserted before.
 
-Memory is what the rung allocates at most, forward and backward together, beyond its inputs (tracemalloc).
+All rungs but `threads` run on one core, so that the ratios are those of the code. Memory is what the rung allocates at
+most, forward and backward together, beyond its inputs (tracemalloc).
 """
 
 import argparse
@@ -121,7 +122,7 @@ def main(argv: Sequence[str] = ()) -> int:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--stages", nargs="+", default=list(LADDER), choices=list(LADDER))
     parser.add_argument("--long", type=int, default=512, help="pixels of one more image, for attention; 0: none")
-    parser.set_defaults(budget=5.0)
+    parser.set_defaults(budget=5.0, threads=1)  # `threads` takes two all the same
     args = parser.parse_args(list(argv))
     keep_freed_memory()
     with machine.threads(args.threads):
