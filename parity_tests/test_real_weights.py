@@ -96,3 +96,57 @@ def test_the_file_needs_no_further_arguments():
     assert (config.num_heads, config.norm_eps, config.activation, config.image_size) == (3, 1e-6, "gelu", (224, 224))
     assert sum(p.size for p in params.values()) == 5_717_416
     assert {p.dtype for p in params.values()} == {np.dtype(np.float32)}  # stored as float16
+
+
+@pytest.mark.parametrize("layout", ["huggingface", "google", "torchvision"])
+@pytest.mark.parametrize("model", MODELS)
+def test_converted_and_loaded_back(tmp_path, model, layout):
+    """The same parameters to the bit, and with them the same logits."""
+    pytest.importorskip("safetensors", reason="folders are written with safetensors")
+    from vit_common.convert import convert
+
+    source = SHARED / "data" / MODELS[model]["file"]
+    target = tmp_path / ("hub" if layout == "huggingface" else "weights.npz")
+    convert(source, target, layout)
+    config, params = load_checkpoint(source)
+    back_config, back = load_checkpoint(target)
+    assert back_config == config
+    assert list(back) == list(params)
+    assert all(np.array_equal(back[name], params[name]) for name in params)
+    one = photos(model)[1][:1].astype(np.float32)
+    assert np.array_equal(numpy_logits(back_config, back, one), numpy_logits(config, params, one))
+
+
+# The accuracy stated beside each file, on the images of its classes in MNIST's test set.
+MNIST = {
+    "vit_mnist_gpu.pt": {"patch_size": 4, "classes": 10, "right": 9721, "of": 10_000},
+    "vit_mnist_3class.pt": {"patch_size": 7, "classes": 3, "right": 3130, "of": 3147},
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("file", MNIST)
+def test_small_mnist_models(file, engine):
+    """vit-pytorch's names, ReLU, no query-key-value bias, an inner width of its own: the stated accuracy, exactly."""
+    pytest.importorskip("torch", reason="the files are torch's")
+    from vit_common.data import load_dataset
+
+    facts = MNIST[file]
+    given = {"patch_size": facts["patch_size"], "num_heads": 4, "activation": "relu", "pool": "cls"}
+    config, params = load_checkpoint(SHARED / "data" / "vit-mnist-small" / file, config=given)
+    assert (config.attn_dim, config.num_classes) == (256 if facts["classes"] == 10 else 64, facts["classes"])
+    test = load_dataset("mnist", data_dir=SHARED / "data" / "mnist", download=False, progress=False).test
+    mine = np.flatnonzero(test.labels < facts["classes"])
+    whole = engine == "torch" or os.environ.get("VIT_FULL")  # the NumPy engine takes twenty seconds for all of them
+    seen = mine if whole else mine[:1000]
+    right = []
+    for first in range(0, len(seen), 500):
+        index = seen[first : first + 500]
+        pixels = ((test.images(index) / 255.0 - 0.1307) / 0.3081).astype(np.float32)
+        right.append(ENGINES[engine](config, params, pixels).argmax(axis=1) == test.labels[index])
+    found = int(np.concatenate(right).sum())
+    if whole:
+        assert (found, len(seen)) == (facts["right"], facts["of"])
+    else:  # the first thousand: within four standard errors of a proportion
+        rate = facts["right"] / facts["of"]
+        assert abs(found / len(seen) - rate) <= 4 * (rate * (1 - rate) / len(seen)) ** 0.5

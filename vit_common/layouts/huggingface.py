@@ -10,8 +10,6 @@ from vit_common.layouts.layout import Layout
 from vit_common.layouts.rules import (
     HALVES,
     JOINED,
-    NO_REGISTER_POSITIONS,
-    SAME,
     THIRDS,
     constant,
     drop_axes,
@@ -136,10 +134,10 @@ MLP = twice("mlp.fc{}.*", "mlp.fc1.*", "mlp.fc2.*")
 
 def _dinov2(c: Any) -> tuple:
     mlp = (*SWIGLU, *MLP) if getattr(c, "mlp", "mlp") != "mlp" else (*MLP, *SWIGLU)
-    positions = (*POSITIONS, NO_REGISTER_POSITIONS if c.reg_tokens and c.pos_embed_prefix and c.pos_embed_registers else SAME)
+    positions = (POSITIONS,) if not c.reg_tokens or not c.pos_embed_registers else ()  # registers have none there
     mask = ((), "embeddings.mask_token", constant(zeros("1", "D")))
     registers = ("reg_token", "embeddings.register_tokens")
-    return rows(*EMBEDDINGS, positions, registers, mask, *DINO_BLOCK, *mlp, CLASSIFIER)
+    return rows(*EMBEDDINGS, *positions, registers, mask, *DINO_BLOCK, *mlp, CLASSIFIER)
 
 
 def _dinov2_facts(tensors: Any) -> dict[str, Any]:
@@ -147,7 +145,9 @@ def _dinov2_facts(tensors: Any) -> dict[str, Any]:
     registers, head = tensors.get("embeddings.register_tokens"), tensors.get("classifier.weight")
     known: dict[str, Any] = {"reg_tokens": registers.shape[1] if registers is not None and registers.ndim == 3 else 0}
     known["pos_embed_registers"] = not known["reg_tokens"]
-    return {**known, "pos_embed_prefix": True, "pool": "cls" if head is None else "cls_mean"}
+    token = tensors.get("embeddings.cls_token")
+    both = head is not None and token is not None and head.shape[-1] == 2 * token.shape[-1]
+    return {**known, "pos_embed_prefix": True, "pool": "cls_mean" if both else "cls"}
 
 
 _DINOV2: dict[str, Any] = {
@@ -222,16 +222,24 @@ CLIP = Layout(
     ignored=TEXT,
 )  # fmt: skip
 
+POOLING = (
+    ("attn_pool.latent", "head.probe"),
+    (("attn_pool.q.weight", "attn_pool.kv.weight"), "head.attention.in_proj_weight", JOINED),
+    (("attn_pool.q.bias", "attn_pool.kv.bias"), "head.attention.in_proj_bias", JOINED),
+    ("attn_pool.proj.*", "head.attention.out_proj.*"), ("attn_pool.norm.*", "head.layernorm.*"),
+    ("attn_pool.mlp.fc1.*", "head.mlp.fc1.*"), ("attn_pool.mlp.fc2.*", "head.mlp.fc2.*"),
+)  # fmt: skip
+
+
+def _siglip(c: Any) -> tuple:
+    """A classifier reads the mean of the patches; the pooling that its file may hold is left aside."""
+    return rows(*TOWER, *(() if getattr(c, "num_classes", 0) else POOLING), CLASSIFIER)
+
+
 SIGLIP = Layout(
     name="huggingface_siglip",
     title="Hugging Face SigLIP's vision tower",
-    table=rows(
-        *TOWER, ("attn_pool.latent", "head.probe"),
-        (("attn_pool.q.weight", "attn_pool.kv.weight"), "head.attention.in_proj_weight", JOINED),
-        (("attn_pool.q.bias", "attn_pool.kv.bias"), "head.attention.in_proj_bias", JOINED),
-        ("attn_pool.proj.*", "head.attention.out_proj.*"), ("attn_pool.norm.*", "head.layernorm.*"),
-        ("attn_pool.mlp.fc1.*", "head.mlp.fc1.*"), ("attn_pool.mlp.fc2.*", "head.mlp.fc2.*"), CLASSIFIER,
-    ),
+    table=_siglip,
     marks=("embeddings.patch_embedding.weight", "post_layernorm.weight"),
     unmarks=("pre_layrnorm.weight",),
     prefixes=("vision_model.",),
@@ -239,7 +247,7 @@ SIGLIP = Layout(
     bare=HEADS,
     needs=NEEDS,
     facts=lambda tensors: {"pool": "mean"} if "classifier.weight" in tensors else {},
-    ignored=TEXT + r"|^head\.",  # a classifier's file may hold the pooling that it does not use
+    ignored=TEXT + r"|^head\.",
 )  # fmt: skip
 
 VIT = _family("huggingface_vit", "Hugging Face ViT, and the encoder of ViT-MAE", "vit.",

@@ -33,8 +33,7 @@ def fields_from_shapes(shapes: Shapes, known: Mapping[str, Any], layout: str) ->
         fields["pool"] = "mean"
     if "attn_pool.q.weight" in shapes:
         fields["pool"] = "map"
-    if "pos_embed" in shapes:
-        fields["pos_embed"] = "learned"
+    fields["pos_embed"] = "learned" if "pos_embed" in shapes else "none"
     fields |= block_fields(shapes, width, {**known})
     fields = {**fields, **known}
     fields |= grid_fields(shapes, fields)
@@ -82,7 +81,7 @@ def block_fields(shapes: Shapes, width: int, known: Mapping[str, Any]) -> dict[s
 def grid_fields(shapes: Shapes, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Image size, and whether the prefix tokens have positions, from the number of positions."""
     if "pos_embed" not in shapes or fields.get("pos_embed") != "learned":
-        return {}
+        return table_fields(shapes, fields)
     count = shapes["pos_embed"][1]
     prefix = int(fields["class_token"]) + int(fields["dist_token"])
     if fields.get("pos_embed_registers", True):
@@ -101,6 +100,16 @@ def grid_fields(shapes: Shapes, fields: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     ((covered, side),) = sides.items()
     return {"image_size": (side * patch_h, side * patch_w), "pos_embed_prefix": covered == prefix}
+
+
+def table_fields(shapes: Shapes, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Image size from the rows of a relative position table: (2 h - 1)(2 w - 1) + 3, read as a square."""
+    tables = [shape[0] - 3 for name, shape in shapes.items() if name.endswith("relative_position_bias_table")]
+    side = math.isqrt(tables[0]) if tables and tables[0] > 0 else 0
+    if "image_size" in fields or side % 2 == 0 or side**2 != tables[0]:
+        return {}
+    patch_h, patch_w = _pair(fields["patch_size"])
+    return {"image_size": ((side + 1) // 2 * patch_h, (side + 1) // 2 * patch_w)}
 
 
 def norm_kind(shapes: Shapes, name: str) -> str | None:

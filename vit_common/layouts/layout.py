@@ -204,6 +204,8 @@ class Layout:
                 used |= set(row.theirs)
                 try:
                     arrays = row.op.back([_ghost(tensors[name].shape) for name in row.theirs], facts)
+                except CheckpointError:
+                    raise
                 except (ValueError, IndexError) as error:
                     shapes = ", ".join(f"{name} {tensors[name].shape}" for name in row.theirs)
                     raise CheckpointError(

@@ -78,7 +78,7 @@ LUCIDRAINS = Layout(
     name="lucidrains",
     title="lucidrains/vit-pytorch ViT",
     table=table,
-    marks=("cls_token", "pos_embedding", "mlp_head.*", "transformer.layers.0.*"),
+    marks=("cls_token", "pos_embedding", "transformer.layers.0.*"),
     fixed={"norm_eps": 1e-5},
     needs=("num_heads", "activation", "pool"),
     facts=facts,
@@ -99,7 +99,7 @@ SIMPLE_VIT = Layout(
         ("norm.*", "transformer.norm.*"), ("head.*", "linear_head.*"), ("fc_norm.*", "linear_head.0.*"),
         ("head.*", "linear_head.1.*"),
     ),
-    marks=("linear_head.*", "transformer.layers.0.*"),
+    marks=("transformer.layers.0.0.to_out.weight",),
     unmarks=("pos_embedding",),
     fixed={
         "norm_eps": 1e-5, "activation": "gelu", "pool": "mean", "class_token": False,

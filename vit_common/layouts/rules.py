@@ -168,22 +168,6 @@ PATCH_VECTOR = Op(
 )
 
 
-def _without_registers(array: np.ndarray, facts: Facts) -> np.ndarray:
-    return np.concatenate([array[:, :1], array[:, 1 + facts.reg_tokens :]], axis=1)
-
-
-def _with_registers(array: np.ndarray, facts: Facts) -> np.ndarray:
-    zeros = np.zeros((1, facts.reg_tokens, array.shape[2]), array.dtype)
-    return np.concatenate([array[:, :1], zeros, array[:, 1:]], axis=1)
-
-
-# Positions of class token and patches, none for the registers between them: zeros here.
-NO_REGISTER_POSITIONS = Op(
-    lambda arrays, c: [_without_registers(a, c) for a in arrays],
-    lambda arrays, c: [_with_registers(a, c) for a in arrays],
-)
-
-
 def stacked(op: Op) -> Op:
     """Their arrays hold all blocks along a first axis (one `scan` over the layers); ours are one a block."""
 
