@@ -14,10 +14,10 @@ COMMANDS = ("stages", "model", "train", "memory", "cold", "scale", "cost", "peer
 CPU_SET = (
     ["cost"],
     ["cold", "--budget", "40"],
-    ["stages"],
-    ["model", "--presets", "vit_tiny_patch16_224", "vit_small_patch16_224", "mnist_patch4", "--budget", "15"],
+    ["stages", "--budget", "4"],
+    ["model", "--presets", "vit_tiny_patch16_224", "vit_small_patch16_224", "mnist_patch4", "--budget", "10"],
     ["train", "--budget", "40"],
-    ["scale"],
+    ["scale", "--budget", "3"],
     ["memory", "--presets", "vit_small_patch16_224"],
     ["ladder"],
     ["erf"],
