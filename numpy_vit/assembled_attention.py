@@ -65,6 +65,7 @@ def assembled_attention_forward(
     table = params.get("relative_position_bias_table")
     bias, c_table = block_bias_forward(table, config.grid_size, positions)
     drop = masks.get("attn_drop"), config.attn_drop_rate
+    c_attention: BiasedAttentionCache | DiffAttentionCache
     if diff:
         y, c_attention = diff_attention_forward(params, q, k, v, positions.layer, bias, *drop, tape)
     else:

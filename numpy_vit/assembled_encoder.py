@@ -60,8 +60,8 @@ def assembled_encoder_forward(
         bias = shared if bias is None else bias + shared
     caches = []
     for i, rate in enumerate(drop_path_rates(config)):
-        turn = [None if t is None else _kept(t[i : i + 1] if mixed else t, keep) for t in (sin, cos)]
-        block = sub(params, f"blocks.{i}"), x, config, Positions(i, *turn, bias), sub(masks, f"blocks.{i}")
+        s, c = (None if t is None else _kept(t[i : i + 1] if mixed else t, keep) for t in (sin, cos))
+        block = sub(params, f"blocks.{i}"), x, config, Positions(i, s, c, bias), sub(masks, f"blocks.{i}")
         x, cache = BLOCKS[config.block][0](*block, rate, scope(tape, f"blocks.{i}"))
         note(tape, **{f"blocks.{i}": x})
         caches.append(cache)
@@ -73,7 +73,8 @@ def assembled_encoder_backward(
 ) -> tuple[Array, dict[str, Array]]:
     """(B, T, D) -> dx (B, T, D), gradients of the parameters."""
     grads: dict[str, Array] = {}
-    turns, dbias = {}, None
+    turns: dict[int, list[Any]] = {}
+    dbias = None
     for i, block in reversed(list(enumerate(cache.blocks))):
         note(tape, **{f"blocks.{i}": dy})
         dy, dpositions, g = BLOCKS[cache.kind][1](dy, block, scope(tape, f"blocks.{i}"))  # x = block(x)
@@ -82,8 +83,8 @@ def assembled_encoder_backward(
         turns[i] = [_sum([getattr(p, name) for p in every]) for name in ("sin", "cos")]
         dbias = _sum([dbias, *(p.bias for p in every)])
     if cache.mixed is not None:
-        back = [_spread([turns[i][j] for i in range(len(turns))], cache.keep, cache.mixed.sin) for j in (0, 1)]
-        grads["rope.freqs"] = rope_mixed_backward(*back, cache.mixed)
+        dsin, dcos = (_spread([turns[i][j] for i in sorted(turns)], cache.keep, cache.mixed.sin) for j in (0, 1))
+        grads["rope.freqs"] = rope_mixed_backward(dsin, dcos, cache.mixed)
     if cache.table is not None and dbias is not None:
         one = dbias.sum(axis=0, keepdims=True)  # one table for all images
         grads["rel_pos_bias.relative_position_bias_table"] = rel_pos_bias_backward(one, cache.table)

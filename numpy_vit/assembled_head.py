@@ -40,6 +40,7 @@ def assembled_head_forward(
     `head_dist.*`. **Backward**: $d\tanh = (1 - \tanh^2)\, g$; two heads get half the gradient each.
     """
     skipped = 0 if config.pool_include_prefix else config.num_prefix_tokens
+    c_pool: TokenPoolCache | AttentionPoolCache
     if config.pool == "map":
         y, c_pool = attention_pool_forward(sub(params, "attn_pool"), x[:, skipped:], config, scope(tape, "attn_pool"))
         note(tape, attn_pool=y)

@@ -45,8 +45,10 @@ def attention_pool_forward(
     latent = np.broadcast_to(params["latent"], (batch, *params["latent"].shape[1:]))  # (B, 1, D)
     q, c_q = linear_forward(latent, params["q.weight"], params["q.bias"])
     kv, c_kv = linear_forward(x, params["kv.weight"], params["kv.bias"])  # (B, T, 2D)
-    parts = (split_heads(part, heads) for part in (q, *np.split(kv, 2, axis=-1)))
-    y, c_attention = attention_forward(*parts, tape=tape)
+    k, v = np.split(kv, 2, axis=-1)
+    y, c_attention = attention_forward(
+        split_heads(q, heads), split_heads(k, heads), split_heads(v, heads), tape=tape
+    )
     u, c_proj = linear_forward(merge_heads(y), params["proj.weight"], params["proj.bias"])  # (B, 1, D)
     normed, c_norm = norm_forward(sub(params, "norm"), u, config.norm, config.norm_eps)
     plain = config.replace(proj_drop_rate=0.0) if config.proj_drop_rate else config

@@ -58,6 +58,7 @@ def branch_forward(
     inside = sub(params, names.body), x, config
     rest = sub(masks, names.body), scope(tape, names.body)
     if names.body == "attn":
+        c_body: Any
         y, c_body = assembled_attention_forward(*inside, positions, *rest)
     else:
         y, c_body = (activated_mlp_forward if config.mlp == "mlp" else gated_mlp_forward)(*inside, *rest)

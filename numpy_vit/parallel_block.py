@@ -66,6 +66,7 @@ def parallel_block_forward(
     q, k, v = (split_heads(part, n) for part, n in zip(qkv, count, strict=True))
     q, k, c_pos = qk_positions_forward(params, q, k, config, positions, tape)
     drop = masks.get("attn_drop"), config.attn_drop_rate, tape
+    c_attention: BiasedAttentionCache | DiffAttentionCache
     if diff:
         y, c_attention = diff_attention_forward(params, q, k, v, positions.layer, positions.bias, *drop)
     else:

@@ -14,7 +14,8 @@ from vit_common import RangeError, ViTConfig, make_masks, param_spec
 
 DROP = {"pos_drop_rate": 0.1, "attn_drop_rate": 0.2, "proj_drop_rate": 0.15, "drop_path_rate": 0.3}
 VARIANTS = [
-    {"patch_drop_rate": 0.4, "rope": "mixed", **DROP}, {"patch_drop_rate": 0.5, "rope": "axial", "reg_tokens": 2, **DROP},
+    {"patch_drop_rate": 0.4, "rope": "mixed", **DROP},
+    {"patch_drop_rate": 0.5, "rope": "axial", "reg_tokens": 2, **DROP},
     {"block": "parallel", "layer_scale": 0.1, **DROP}, {"block": "diff_parallel", "qk_norm": True, **DROP},
     {"block": "parallel_things", "layer_scale": 0.2, "mlp": "glu", **DROP},
     {"attention": "diff", "attn_norm": True, **DROP}, {"rel_pos_bias": "both", **DROP},
@@ -28,7 +29,8 @@ VARIANTS = [
      "activation": "gelu_tanh"},
     {"dist_token": True, "dist_head": True, "activation": "silu"},
     {"attn_proj": False, "qkv_bias": "qv", "mlp_bias": False, "activation": "quick_gelu", "proj_bias": False},
-    {"patch_crop": True, "image_size": (19, 30), "pool": "max"}, {"pos_embed": "none", "qkv_bias": "none", "pre_norm": True},
+    {"patch_crop": True, "image_size": (19, 30), "pool": "max"},
+    {"pos_embed": "none", "qkv_bias": "none", "pre_norm": True},
     {"rope": "dinov3", "rope_half": True, "rope_temperature": 100.0, "pos_embed": "none", "reg_tokens": 3,
      "layer_scale": 1e-2, "layer_scale_names": "gamma"},
     {"reg_tokens": 3, "pos_embed_registers": False, "pos_grid": (3, 2)},

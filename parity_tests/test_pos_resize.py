@@ -12,7 +12,8 @@ from parity_tests.variants import variant_tests
 
 test_parity, test_adjoint, test_linear_in_upstream = variant_tests("pos_resize")
 
-ORACLE = Path(os.environ.get("VIT_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "oracles" / "posresize.npz"
+SHARED = Path(os.environ.get("VIT_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+ORACLE = SHARED / "oracles" / "posresize.npz"
 POSITIONS = {
     "timm/bicubic_aa": "timm_bicubic", "timm/bicubic_noaa": "timm_bicubic_no_antialias",
     "timm/bilinear_aa": "timm_bilinear", "timm/bilinear_noaa": "timm_bilinear_no_antialias",

@@ -45,7 +45,8 @@ def test_from_huggingface_follows_the_architecture():
     clip = {"model_type": "clip_vision_model", "projection_dim": 7, "architectures": ["CLIPVisionModelWithProjection"]}
     assert ViTConfig.from_huggingface(clip).num_classes == 7
     assert not ViTConfig.from_huggingface(clip).head_bias
-    labels = {"model_type": "vit", "architectures": ["ViTForImageClassification"], "id2label": {"0": "a", "1": "b", "2": "c"}}
+    names = {"0": "a", "1": "b", "2": "c"}
+    labels = {"model_type": "vit", "architectures": ["ViTForImageClassification"], "id2label": names}
     assert ViTConfig.from_huggingface(labels).num_classes == 3
     assert ViTConfig.from_huggingface({"model_type": "vit"}).num_classes == 0
     assert ViTConfig.from_huggingface({"model_type": "clip", "vision_config": {"hidden_size": 96}}).embed_dim == 96

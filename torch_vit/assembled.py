@@ -1,6 +1,7 @@
 r"""The whole model of any configuration, assembled: patches, tokens, blocks, norm, head."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,12 @@ class Assembled(AssembledHead):
     Masks beyond the plain model's: `patch_drop` (B, N), `attn_mask`, `padding_mask` (B, N). On a plain configuration it
     computes what the plain model computes.
     """
+
+    patch_embed: Any  # the plain model has other modules under these names
+    blocks: Any
+    norm: Any
+    head: Any
+    pos_embed: Any
 
     def __init__(self, config: ViTConfig, attention: AttentionPath = "fused"):
         super().__init__()

@@ -62,7 +62,7 @@ def encoder_positions(
     bias = attention_mask_bias(masks.get("attn_mask"), masks.get("padding_mask"), config.num_prefix_tokens, like.dtype)
     if shared is not None:
         bias = shared() if bias is None else bias + shared()
-    return [Positions(i, *turn, bias) for i, turn in enumerate(turns)]
+    return [Positions(i, sin, cos, bias) for i, (sin, cos) in enumerate(turns)]
 
 
 def _kept(table: Tensor, keep: Tensor | None) -> Tensor:

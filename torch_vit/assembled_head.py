@@ -1,6 +1,7 @@
 r"""Head of variants: pool, norm, pre-logits, one or two classifiers."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ class AssembledHead(nn.Module):
 
     The model inherits from it, so that the names stand at the top.
     """
+
+    head: Any
 
     def add_head(self, config: ViTConfig, attention: AttentionPath) -> None:
         width = config.embed_dim

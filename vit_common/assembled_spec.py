@@ -110,7 +110,8 @@ BLOCKS = {"pre_norm": residual_spec, "res_post": residual_spec, "parallel_things
 
 
 def attention_spec(config: ViTConfig, i: int) -> Spec:
-    width, inner, spec = config.embed_dim, config.attn_dim, {}
+    spec: Spec = {}
+    width, inner = config.embed_dim, config.attn_dim
     if config.qkv == "fused":
         spec |= under("qkv", linear(3 * inner, width, config.qkv_bias == "all"))
         if config.qkv_bias == "qv":

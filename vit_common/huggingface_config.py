@@ -41,7 +41,7 @@ def huggingface_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(values.get("vision_config"), Mapping):  # the two-tower CLIP and SigLIP: their visual tower
         outer = {k: values[k] for k in ("architectures", "projection_dim", "id2label", "num_labels") if k in values}
         values = {**outer, **values["vision_config"]}
-        model_type = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}.get(model_type, model_type)
+        model_type = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}.get(str(model_type), model_type)
     if model_type not in DEFAULTS:
         raise ConfigError(f"model_type={model_type!r} is unknown here; {nearest(str(model_type), DEFAULTS)}")
     values = {**COMMON, **DEFAULTS[model_type], **values}

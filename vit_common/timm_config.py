@@ -151,7 +151,7 @@ def _eva(args: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
 def _beit(args: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     after = args["use_fc_norm"] if args.get("use_fc_norm") is not None else fields["pool"] == "mean"
     shared, own = args.get("use_shared_rel_pos_bias", False), args.get("use_rel_pos_bias", False)
-    out = {
+    out: dict[str, Any] = {
         "final_norm": not after, "fc_norm": bool(after), "qkv_bias": "qv" if args.get("qkv_bias", True) else "none",
         "pos_embed": "learned" if args.get("use_abs_pos_emb", True) else "none", "layer_scale_names": "gamma",
         "rel_pos_bias": "both" if shared and own else "shared" if shared else "block" if own else "none",
