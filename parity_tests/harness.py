@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 
 import torch_vit
 from parity_tests import bounds, strategies
+from parity_tests.foreign import ForeignEngine
 from parity_tests.strategies import LAYOUTS, Case
 from parity_tests.tolerances import LAMBDA, Bounded, Probable, unit_roundoff
 
@@ -119,10 +121,14 @@ def load_engine(where: str) -> Any:
     """A module by dotted name or by the path of a .py file."""
     if not where.endswith(".py"):
         return importlib.import_module(where)
-    spec = importlib.util.spec_from_file_location("engine_under_test", Path(where).resolve())
-    if spec is None or spec.loader is None:
-        raise pytest.UsageError(f"--engine {where}: no Python file there")
+    path = Path(where).resolve()
+    if not path.is_file():
+        raise pytest.UsageError(f"--engine {where}: no file {path}")
+    spec = importlib.util.spec_from_file_location("engine_under_test", path)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent))  # so that it may import its neighbours
     spec.loader.exec_module(module)
     return module
 
@@ -131,6 +137,8 @@ ENGINE: Any = importlib.import_module("numpy_vit")
 
 
 def stage_function(engine: Any, name: str) -> Callable:
+    if isinstance(engine, ForeignEngine):
+        return engine.function(name)
     function = getattr(engine, name, None)
     if function is None:
         pytest.skip(f"not tested: the engine {engine.__name__} has no {name}")
@@ -254,8 +262,17 @@ def assert_within(stage: str, tensor: str, dtype: Any, got: Array, want: Array, 
 
 def check_parity(stage: Stage, case: Case, dtype: Any, layout: str, seed: int) -> None:
     """Oracle 1, torch autograd. float64: both engines, within both bounds; float32: ours against the float64 truth."""
-    y_true, g_true, dy = run_torch(stage, case, np.float64, None, seed)
-    y, grads = run_numpy(stage, case, dtype, dy, layout)
+    dy = None
+    if layout == "broadcast":
+        constant = {n: strategies.repeated(a, seed + i) for i, (n, a) in enumerate(case.arrays.items())}
+        case = case._replace(arrays=constant)
+        dy = strategies.repeated(run_torch(stage, case, np.float64, None, seed)[2], seed)
+    y_true, g_true, dy = run_torch(stage, case, np.float64, dy, seed)
+    if isinstance(ENGINE, ForeignEngine) and not ENGINE.differentiates(stage.name):
+        # The output alone; the summary says that the gradients were not tested.
+        y, grads = np.asarray(stage.forward(ENGINE, cast(case.arrays, dtype, layout), case.options)[0]), {}
+    else:
+        y, grads = run_numpy(stage, case, dtype, dy, layout)
     bound = derive_bounds(stage, case, dtype, dy)
     engines = 2 if dtype == np.float64 else 1  # in float64 the torch side rounds as much as we do
     assert_within(stage.name, "y", dtype, y, y_true, engines * bound["y"])

@@ -35,7 +35,9 @@ class Case(NamedTuple):
                 return f"ViTConfig({', '.join(f'{n}={v!r}' for n, v in own.items())})"
             if not isinstance(value, np.ndarray):
                 return repr(value)
-            return f"{value.tolist()}" if value.size <= 4 else f"{value.dtype}{value.shape} within {np.abs(value).max():.3g}"
+            if value.size <= 4:
+                return f"{value.tolist()}"
+            return f"{value.dtype}{value.shape} within {np.abs(value).max():.3g}"
 
         return f"Case({brief(self.arrays)}, {brief(self.options)})"
 
@@ -48,6 +50,8 @@ rates = st.sampled_from([0.0, 0.1, 0.5, 0.9])
 # Powers of ten that keep a product of two inside float32's range, so that every stage should survive them.
 scales = st.one_of(st.just(1.0), st.integers(-8, 8).map(lambda k: 10.0**k))
 gentle = st.one_of(st.just(1.0), st.integers(-2, 1).map(lambda k: 10.0**k))
+# Where one array alone sets the size of the results: all of float32's range but what a sum of a few would leave.
+wide = st.one_of(scales, st.integers(-30, 30).map(lambda k: 10.0**k))
 
 LAYOUTS: dict[str, Callable[[Array], Array]] = {}
 
@@ -103,6 +107,24 @@ def transposed(a: Array) -> Array:
     return np.array(a.swapaxes(0, -1), order="C").swapaxes(0, -1) if a.ndim > 1 else np.array(a)
 
 
+@layout("broadcast")
+def broadcast(a: Array) -> Array:
+    """Stride 0 along every axis on which the array is constant; `repeated` makes such arrays."""
+    small = np.array(a)
+    for axis in range(a.ndim):
+        first = small.take([0], axis) if a.shape[axis] else small
+        if np.array_equal(small, np.broadcast_to(first, small.shape), equal_nan=True):
+            small = first
+    return np.broadcast_to(small, a.shape)
+
+
+def repeated(a: Array, seed: int) -> Array:
+    """Constant along one of its axes."""
+    if not a.size or not a.ndim:
+        return a
+    return np.array(np.broadcast_to(a.take([0], seed % a.ndim), a.shape))
+
+
 layouts = st.sampled_from(sorted(LAYOUTS))
 
 
@@ -126,10 +148,15 @@ def leading(draw) -> tuple[int, ...]:
     return tuple(draw(st.lists(dims, min_size=1, max_size=3)))
 
 
+# Scales of two arrays that are multiplied: both large or small, or one of them very.
+factors = st.sampled_from([(scales, scales), (wide, gentle), (gentle, wide)])
+
+
 @st.composite
 def linear_cases(draw) -> Case:
     width, out, bias = draw(st.integers(1, 9)), draw(st.integers(1, 9)), draw(st.booleans())
-    values = {"x": draw(arrays((*draw(leading()), width))), "weight": draw(arrays((out, width)))}
+    of_x, of_weight = draw(factors)
+    values = {"x": draw(arrays((*draw(leading()), width), of_x)), "weight": draw(arrays((out, width), of_weight))}
     return Case({**values, "bias": draw(arrays((out,)))} if bias else values, {})
 
 
@@ -139,26 +166,31 @@ def patch_embed_cases(draw) -> Case:
     patch = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
     grid = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
     size = grid[0] * patch[0], grid[1] * patch[1]
-    values = {"x": draw(arrays((draw(batches), channels, *size))), "weight": draw(arrays((out, channels, *patch)))}
+    of_x, of_weight = draw(factors)
+    values = {"x": draw(arrays((draw(batches), channels, *size), of_x))}
+    values["weight"] = draw(arrays((out, channels, *patch), of_weight))
     return Case({**values, "bias": draw(arrays((out,)))} if draw(st.booleans()) else values, {})
 
 
 @st.composite
 def class_token_cases(draw) -> Case:
     width = draw(dims)
-    return Case({"x": draw(arrays((draw(batches), draw(dims), width))), "cls_token": draw(arrays((1, 1, width)))}, {})
+    x = draw(arrays((draw(batches), draw(dims), width), wide))
+    return Case({"x": x, "cls_token": draw(arrays((1, 1, width), wide))}, {})
 
 
 @st.composite
 def pos_embed_cases(draw) -> Case:
     shape = draw(dims), draw(dims)
-    return Case({"x": draw(arrays((draw(batches), *shape))), "pos_embed": draw(arrays((1, *shape)))}, {})
+    x = draw(arrays((draw(batches), *shape), wide))
+    return Case({"x": x, "pos_embed": draw(arrays((1, *shape), wide))}, {})
 
 
 @st.composite
 def layer_norm_cases(draw) -> Case:
     width = draw(st.integers(1, 17))
-    x = draw(arrays((*draw(leading()), width)))
+    # Down to 1e-30, where eps alone is left; up to where the sum of squares still fits float32.
+    x = draw(arrays((*draw(leading()), width), st.one_of(scales, st.integers(-30, 16).map(lambda k: 10.0**k))))
     shift = draw(st.sampled_from([0.0, 1.0, -30.0]))
     x = (x + shift * np.abs(x).max()).astype(np.float32).astype(np.float64)
     eps = draw(st.sampled_from([1e-6, 1e-5, 1e-12, 0.1]))
@@ -174,14 +206,14 @@ def gelu_cases(draw) -> Case:
 def dropout_cases(draw) -> Case:
     shape, rate = draw(leading()), draw(rates)
     mask = draw(st.one_of(st.none(), seeds.map(lambda s: np.random.default_rng(s).random(shape) >= rate)))
-    return Case({"x": draw(arrays(shape))}, {"mask": mask, "rate": rate})
+    return Case({"x": draw(arrays(shape, wide))}, {"mask": mask, "rate": rate})
 
 
 @st.composite
 def drop_path_cases(draw) -> Case:
     shape, rate = draw(leading()), draw(rates)
     mask = draw(st.one_of(st.none(), seeds.map(lambda s: np.random.default_rng(s).random(shape[0]) >= rate)))
-    return Case({"x": draw(arrays(shape))}, {"mask": mask, "rate": rate})
+    return Case({"x": draw(arrays(shape, wide))}, {"mask": mask, "rate": rate})
 
 
 @st.composite
@@ -198,12 +230,15 @@ def attention_cases(draw) -> Case:
     shape = *lead, tokens, keys
     mask = draw(st.one_of(st.none(), seeds.map(lambda s: np.random.default_rng(s).random(shape) >= rate)))
     return Case(
-        {"q": q, "k": k, "v": draw(arrays((*lead, keys, value_dim)))}, {"drop_mask": mask, "drop_rate": rate}
+        {"q": q, "k": k, "v": draw(arrays((*lead, keys, value_dim), wide))}, {"drop_mask": mask, "drop_rate": rate}
     )
 
 
+depths = st.integers(0, 2)
+
+
 @st.composite
-def configs(draw, depth=st.integers(0, 2), plain_rates: bool = False) -> ViTConfig:
+def configs(draw, depth: st.SearchStrategy[int] = depths, plain_rates: bool = False) -> ViTConfig:
     """Small models over every option of the configuration."""
     patch = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     grid = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
@@ -221,9 +256,8 @@ def configs(draw, depth=st.integers(0, 2), plain_rates: bool = False) -> ViTConf
     )  # fmt: skip
 
 
-def drawn_params(draw, spec) -> dict[str, Array]:
+def random_params(spec, seed: int) -> dict[str, Array]:
     """Parameters that hide nothing: no ones, no zeros; norm weights around one, matrices scaled by their fan-in."""
-    seed = draw(seeds)
     values = {}
     for i, (name, p) in enumerate(spec.items()):
         fan_in = max(1, int(np.prod(p.shape[1:]))) if len(p.shape) > 1 else 4
@@ -232,18 +266,17 @@ def drawn_params(draw, spec) -> dict[str, Array]:
     return values
 
 
-def _masks_below(config: ViTConfig, batch: int, seed: int, prefix: str) -> dict[str, Array]:
+def masks_below(config: ViTConfig, batch: int, seed: int, prefix: str) -> dict[str, Array]:
     masks = make_masks(config, batch, seed, 0)
     return {name[len(prefix) :]: mask for name, mask in masks.items() if name.startswith(prefix)}
 
 
-@st.composite
-def composite_cases(draw, kind: str) -> Case:
-    """multi_head, mlp, encoder_block, encoder, head, vit: a config, its parameters, and masks where rates are not 0."""
-    least = 1 if kind in ("multi_head", "mlp", "encoder_block") else 0
-    most = 3 if kind == "encoder" else 2  # the rate of stochastic depth is neither zero nor full from three blocks on
-    config = draw(configs(depth=st.integers(least, most)))
-    batch, prefix, options = draw(batches), "", {"config": config}
+def composite_case(
+    kind: str, config: ViTConfig, batch: int, seed: int = 0, params_seed: int = 0, scale: float = 1.0,
+    masks_seed: int | None = None,
+) -> Case:  # fmt: skip
+    """multi_head, mlp, encoder_block, encoder, head, vit: input, parameters, and masks where rates are not 0."""
+    prefix, options = "", {"config": config}
     stream = batch, config.num_tokens, config.embed_dim
     match kind:
         case "multi_head" | "mlp":
@@ -262,16 +295,25 @@ def composite_cases(draw, kind: str) -> Case:
         case "vit":
             spec, stream = param_spec(config), (batch, config.in_channels, *config.image_size)
     if kind != "head":
-        masks = seeds.map(lambda s: _masks_below(config, batch, s, prefix))
-        options["masks"] = draw(st.one_of(masks, masks, st.none()))
-    return Case({"x": normal(draw(seeds), stream, draw(gentle)), **drawn_params(draw, spec)}, options)
+        options["masks"] = None if masks_seed is None else masks_below(config, batch, masks_seed, prefix)
+    return Case({"x": normal(seed, stream, scale), **random_params(spec, params_seed)}, options)
+
+
+@st.composite
+def composite_cases(draw, kind: str) -> Case:
+    """`composite_case` over every option of the configuration."""
+    least = 1 if kind in ("multi_head", "mlp", "encoder_block") else 0
+    most = 3 if kind == "encoder" else 2  # the rate of stochastic depth is neither zero nor full from three blocks on
+    config = draw(configs(depth=st.integers(least, most)))
+    masks_seed = draw(st.one_of(seeds, seeds, st.none()))
+    return composite_case(kind, config, draw(batches), draw(seeds), draw(seeds), draw(gentle), masks_seed)
 
 
 @st.composite
 def pool_cases(draw) -> Case:
     prefix, pool = draw(st.integers(0, 2)), draw(st.sampled_from(["cls", "mean"]))
     return Case(
-        {"x": draw(arrays((draw(batches), prefix + draw(dims), draw(dims))))}, {"pool": pool, "prefix": prefix}
+        {"x": draw(arrays((draw(batches), prefix + draw(dims), draw(dims)), wide))}, {"pool": pool, "prefix": prefix}
     )
 
 
@@ -280,5 +322,5 @@ def loss_cases(draw) -> Case:
     batch, classes = draw(batches), draw(st.integers(1, 7))
     labels = np.random.default_rng(draw(seeds)).integers(0, classes, batch)
     smoothing = draw(st.sampled_from([0.0, 0.1, 0.5, 1.0]))
-    logits = draw(arrays((batch, classes), st.integers(-8, 8).map(lambda k: 10.0**k)))
+    logits = draw(arrays((batch, classes), wide))
     return Case({"x": logits}, {"labels": labels, "label_smoothing": smoothing})

@@ -1,0 +1,87 @@
+r"""Oracle 2 where a stage is not analytic, and a second opinion where it is: central differences, extrapolated.
+
+$D(h) = \frac{f(h) - f(-h)}{2h} = f' + c_2 h^2 + c_4 h^4 + \dots$, so combinations of $D$ at shrinking steps cancel one
+power after the other (Richardson 1911); the table of Ridders 1982 stops where its columns agree best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from parity_tests import harness, strategies
+from parity_tests.harness import Named, Stage
+from parity_tests.strategies import Array, Case
+from parity_tests.tolerances import gamma, unit_roundoff
+
+SHRINK = 2.0  # a power of two: the steps are exact
+ROWS = 14
+FIRST = 0.25  # of the inputs' own size
+
+
+def derivative(f: Callable[[float], float], noise: float, first: float = FIRST) -> tuple[float, float]:
+    r"""$f'(0)$ and what it may be off by.
+
+    `noise` bounds the rounding error of one value of f. An entry is a sum of differences whose weights' sizes multiply
+    column by column, $\prod_m \frac{4^m + 1}{4^m - 1}$; that times noise/h is its rounding error. Its truncation error
+    is estimated, as Ridders does, by how far it is from its two parents.
+    """
+    best, table = (np.nan, np.inf), []
+    for i in range(ROWS):
+        h = first * SHRINK**-i
+        row, growth = [(f(h) - f(-h)) / (2 * h)], 1.0
+        for j in range(1, i + 1):
+            power = SHRINK ** (2 * j)
+            growth *= (power + 1) / (power - 1)
+            row.append((power * row[j - 1] - table[-1][j - 1]) / (power - 1))
+            truncation = abs(row[j] - row[j - 1]) + abs(row[j] - table[-1][j - 1])
+            error = truncation + growth * noise / h
+            if error <= best[1]:
+                best = row[j], error
+        table.append(row)
+    return best
+
+
+def check_richardson(stage: Stage, case: Case, seed: int) -> None:
+    """<dy, J d> by differences of the forward alone against <J^T dy, d> by the backward, d random and of x's size."""
+    arrays = harness.cast(case.arrays, np.float64)
+    y, cache = stage.forward(harness.ENGINE, arrays, case.options)
+    dy = harness.upstream(y, seed)
+    given = float(dy) if stage.name == "cross_entropy" else dy
+    grads = stage.backward(harness.ENGINE, given, cache, arrays)
+    directions = {n: direction(a, seed + 1 + i) for i, (n, a) in enumerate(arrays.items())}
+    bound = harness.derive_bounds(stage, case, np.float64, dy)
+
+    def value(t: float) -> float:
+        moved = {n: a + t * directions[n] for n, a in arrays.items()}
+        return float(np.sum(dy * (stage.forward(harness.ENGINE, moved, case.options)[0] - y)))
+
+    # Besides the forward's error: the moved inputs are rounded, which shifts f by that much of its slope.
+    u = unit_roundoff(np.float64)
+    shift = sum(float(np.sum(np.abs(grads[n]) * (np.abs(a) + np.abs(directions[n])))) for n, a in arrays.items()) * u
+    noise = float(np.sum(np.abs(dy) * bound["y"])) + gamma(dy.size + 1, u) * float(np.sum(np.abs(dy * y))) + 2 * shift
+    if not np.isfinite(noise):
+        return  # nothing is known of y, so nothing of its differences
+    left, error = derivative(value, noise)
+    right = sum(float(np.sum(grads[n] * d)) for n, d in directions.items())
+    assert_close(stage, left, right, error + right_error(grads, directions, bound))
+
+
+def direction(a: Array, seed: int) -> Array:
+    """Random, of the array's own size, so that no input's share is lost beside another's."""
+    return strategies.normal(seed, a.shape) * (float(np.max(np.abs(a), initial=0.0)) or 1.0)
+
+
+def right_error(grads: Named, directions: Named, bound: Named) -> float:
+    """What <J^T dy, d> may be off by: each gradient's bound, and the sum's own rounding."""
+    carried = sum(float(np.sum(bound[n] * np.abs(d))) for n, d in directions.items())
+    terms = sum(float(np.sum(np.abs(grads[n] * d))) for n, d in directions.items())
+    return carried + gamma(1 + sum(d.size for d in directions.values()), unit_roundoff(np.float64)) * terms
+
+
+def assert_close(stage: Stage, left: float, right: float, error: float) -> None:
+    assert abs(left - right) <= error, (
+        f"{stage.name}: central differences give <dy, J d> = {left!r} but <J^T dy, d> = {right!r}; "
+        f"difference {abs(left - right):.3e}, bound {error:.3e}"
+    )

@@ -1,0 +1,88 @@
+"""Special values: infinities, NaN, subnormal and negative zeros, equal and huge numbers, put among ordinary ones.
+
+Where torch has NaN, so has every engine; infinities are equal in place and sign; what stays finite stays within its
+bound. Torch runs in the same dtype, so that both leave the range at the same place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+
+from parity_tests import harness
+from parity_tests.harness import Named, Stage
+from parity_tests.strategies import Array, Case
+
+HUGE = float(np.float32(1e30))  # its square leaves float32, and not float64
+VALUES = {"inf": np.inf, "-inf": -np.inf, "nan": np.nan, "subnormal": None, "-0.0": -0.0, "0.0": 0.0, "huge": HUGE,
+          "-huge": -HUGE}  # fmt: skip
+# The terms of LayerNorm's input gradient cancel, and torch adds them in another order: where infinite ones meet, NaN and
+# infinity are both right. What is finite must be so in both.
+ANY_NON_FINITE = {("layer_norm", "x")}
+# Beyond these a stage does not survive, and engines may part: float32 LayerNorm squares its input.
+LEFT_OUT = {("layer_norm", np.float32): {"huge", "-huge"}}
+LEAVES = [name for name, stage in harness.STAGES.items() if stage.kind == "leaf"]
+
+kinds = st.sampled_from([*VALUES, "equal"])
+places = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2**16), kinds), min_size=1, max_size=4)
+
+
+def plant(stage: Stage, case: Case, dtype: Any, chosen: list[tuple[int, int, str]]) -> Case:
+    """The case with special values at some places: (which array, which number, what)."""
+    arrays = {name: np.array(a) for name, a in case.arrays.items()}
+    names = list(arrays)
+    for which, number, kind in chosen:
+        if kind in LEFT_OUT.get((stage.name, dtype), ()):
+            continue
+        a = arrays[names[which % len(names)]]
+        if kind == "equal":
+            a[...] = a.flat[number % a.size]
+        else:
+            subnormal = float(np.finfo(dtype).smallest_subnormal) * 3
+            a.flat[number % a.size] = subnormal if kind == "subnormal" else VALUES[kind]
+    return case._replace(arrays=arrays)
+
+
+def check_special(stage: Stage, case: Case, dtype: Any, seed: int) -> None:
+    y_true, g_true, dy = run_torch(stage, case, np.float64, None, seed)
+    y_torch, g_torch, _ = run_torch(stage, case, dtype, dy, seed)
+    y, grads = harness.run_numpy(stage, case, dtype, dy)
+    bound = harness.derive_bounds(stage, case, dtype, dy)
+    same(stage, "y", dtype, y, y_torch, y_true, bound["y"])
+    for name, g in grads.items():
+        same(stage, name, dtype, g, g_torch[name], g_true[name], bound[name])
+
+
+def run_torch(stage: Stage, case: Case, dtype: Any, dy: Array | None, seed: int) -> tuple[Array, Named, Array]:
+    """Torch; GELU by its formula, because the CPU's vector kernel makes NaN of +inf and inf of 3e38."""
+    if stage.name != "gelu":
+        return harness.run_torch(stage, case, dtype, dy, seed)
+    x = torch.from_numpy(case.arrays["x"].astype(dtype)).requires_grad_()
+    y = x * 0.5 * (1.0 + torch.erf(x / 2**0.5))
+    dy = harness.upstream(y.detach(), seed) if dy is None else dy
+    (dx,) = torch.autograd.grad(y, x, torch.from_numpy(dy.astype(dtype)))
+    return y.detach().numpy(), {"x": dx.numpy()}, dy
+
+
+def same(stage: Stage, tensor: str, dtype: Any, got: Array, torch_got: Array, truth: Array, bound: Array) -> None:
+    got, torch_got = np.asarray(got), np.asarray(torch_got)
+    where = f"{stage.name}: {tensor} in {np.dtype(dtype)}"
+    kinds = {"NaN": np.isnan, "+inf": lambda a: a == np.inf, "-inf": lambda a: a == -np.inf}
+    if (stage.name, tensor) in ANY_NON_FINITE:
+        kinds = {"NaN or infinity": lambda a: ~np.isfinite(a)}
+    for what, where_is in kinds.items():
+        ours, theirs = where_is(got), where_is(torch_got)
+        assert np.array_equal(ours, theirs), f"{where}: {what} at {places_of(ours)}, torch's at {places_of(theirs)}"
+    known = np.isfinite(got) & np.isfinite(truth) & np.isfinite(np.broadcast_to(bound, got.shape))
+    engines = 2 if dtype == np.float64 else 1
+    error = np.abs(np.where(known, got, 0.0).astype(np.float64) - np.where(known, truth, 0.0))
+    bad = known & (error > engines * np.broadcast_to(bound, got.shape))
+    want = np.asarray(truth)[bad]
+    assert not bad.any(), f"{where}: beyond its bound at {places_of(bad)}: {got[bad]}, expected {want}"
+
+
+def places_of(mask: Array) -> list[tuple[int, ...]]:
+    return [tuple(int(i) for i in at) for at in np.argwhere(mask)[:4]]
