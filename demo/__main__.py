@@ -5,6 +5,7 @@ weights and on the same batches: by NumPy, by torch, and, as a control, by torch
 away. Prints a table and a verdict (`demo.verdict`), saves a picture. Exit status 1 if the engines do not agree.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,6 +111,9 @@ def _draw(path, engines, logs, verdict, dataset: Dataset, recipe: Recipe, config
 
 
 def _engines() -> dict[str, Engine]:
+    # Before torch is loaded: its idle OpenMP threads would spin, on the cores where the other engine takes its turn. On
+    # a busy machine of two cores this makes torch's step a hundred times shorter; the number of threads stays.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     require("torch", extra="torch")
     from numpy_vit.engine import NumpyEngine
     from torch_vit.engine import TorchEngine, TorchOptions

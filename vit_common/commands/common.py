@@ -1,17 +1,20 @@
-"""What several verbs share: which data, which model, how pictures are prepared."""
+"""What several verbs share: which data, which model. What only some verbs need is imported where it is used."""
 
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vit_common.config import ViTConfig
-from vit_common.data import ALIASES, DATASETS, Dataset, load_dataset
 from vit_common.engine import Engine, EngineFactory
 from vit_common.errors import CheckpointError, check_finite
 from vit_common.recipe import config_for_data
 from vit_common.run_folder import RunInfo, find_run
+
+if TYPE_CHECKING:
+    from vit_common.data import Dataset
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class DataOptions:
 
 def data_name(text: str) -> str:
     """The dataset's name for one of its aliases; a folder's path as it is."""
+    from vit_common.data import ALIASES, DATASETS
+
     name = text.lower().replace("_", "-")
     name = ALIASES.get(name, name)
     return name if name in DATASETS else text
@@ -33,6 +38,8 @@ def data_name(text: str) -> str:
 
 def default_model(data: str, preset: str) -> ViTConfig:
     """The model for a dataset; for a folder, with as many classes as the folder has."""
+    from vit_common.data import DATASETS
+
     overrides = {}
     if data_name(data) not in DATASETS and Path(data).expanduser().is_dir():
         from vit_common.image_folder import find_images
@@ -41,8 +48,10 @@ def default_model(data: str, preset: str) -> ViTConfig:
     return config_for_data(data_name(data), preset, **overrides)
 
 
-def load_data(options: DataOptions, config: ViTConfig, run: RunInfo | None = None) -> Dataset:
+def load_data(options: DataOptions, config: ViTConfig, run: RunInfo | None = None) -> "Dataset":
     """The dataset, in the model's size and channels; normalised as in the run, if there is one."""
+    from vit_common.data import load_dataset
+
     data = load_dataset(data_name(options.data), options.data_dir, config.image_size, config.in_channels)
     if run is not None and run.mean:
         data = dataclasses.replace(data, mean=np.array(run.mean), std=np.array(run.std))
