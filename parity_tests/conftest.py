@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from parity_tests import harness
+from parity_tests import foreign, harness, reproduce
+from parity_tests.reproduce import pytest_collection_modifyitems, pytest_runtest_makereport  # noqa: F401
 
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-settings.register_profile("smoke", max_examples=10, deadline=None, suppress_health_check=QUIET)
+settings.register_profile("smoke", max_examples=10, deadline=None, suppress_health_check=QUIET, print_blob=True)
 settings.register_profile("default", max_examples=150, deadline=None, suppress_health_check=QUIET, print_blob=True)
 settings.register_profile("deep", max_examples=3000, deadline=None, suppress_health_check=QUIET, print_blob=True)
 # Against a mutant: no shrinking, no replay, the same examples in every run.
@@ -20,11 +21,15 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 def pytest_addoption(parser):
+    reproduce.add_option(parser)
     parser.addoption("--engine", default="numpy_vit", help="module or .py file whose stage functions are tested")
 
 
 def pytest_configure(config):
-    harness.ENGINE = harness.load_engine(config.getoption("--engine"))
+    where = config.getoption("--engine")
+    if where != "numpy_vit":
+        harness.ENGINE = foreign.ForeignEngine(harness.load_engine(where), where)
+        config.pluginmanager.register(foreign.Plugin(harness.ENGINE))
 
 
 @pytest.fixture(autouse=True)
