@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-import numpy_vit
+from numpy_vit.data_parallel import parallel_loss_and_grads
 from numpy_vit.engine import NumpyEngine
 from vit_common.config import ViTConfig
 from vit_common.masks import keyed_rng
@@ -63,9 +63,7 @@ def numpy_contestant(case: Case) -> Contestant:
     engine.start(case.config, case.params, Recipe(lr=LR))
 
     def gradients(images: Array, labels: Array) -> Mapping[str, Array]:
-        logits, cache = numpy_vit.vit_forward(case.params, images, case.config)
-        _, loss_cache = numpy_vit.cross_entropy_forward(logits, labels)
-        return numpy_vit.vit_backward(numpy_vit.cross_entropy_backward(loss_cache), cache)[1]
+        return parallel_loss_and_grads(case.params, images, labels, case.config)[1]
 
     def step(images: Array, labels: Array) -> float:
         return engine.train_step(images, labels, None, LR).loss
