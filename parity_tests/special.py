@@ -19,8 +19,8 @@ from parity_tests.strategies import Array, Case
 HUGE = float(np.float32(1e30))  # its square leaves float32, and not float64
 VALUES = {"inf": np.inf, "-inf": -np.inf, "nan": np.nan, "subnormal": None, "-0.0": -0.0, "0.0": 0.0, "huge": HUGE,
           "-huge": -HUGE}  # fmt: skip
-# The terms of LayerNorm's input gradient cancel, and torch adds them in another order: where infinite ones meet, NaN and
-# infinity are both right. What is finite must be so in both.
+# The terms of LayerNorm's input gradient cancel, and torch adds them in another order: where infinite ones meet, NaN
+# and infinity are both right. What is finite must be so in both.
 ANY_NON_FINITE = {("layer_norm", "x")}
 # Beyond these a stage does not survive, and engines may part: float32 LayerNorm squares its input.
 LEFT_OUT = {("layer_norm", np.float32): {"huge", "-huge"}}
