@@ -46,7 +46,7 @@ def dropout_backward(dy: Array, cache: DropoutCache) -> Array:
 
 
 def drop_path_forward(x: Array, mask: Array | None, rate: float) -> tuple[Array, DropoutCache]:
-    r"""x (B, ...), mask (B,) of bool, True = keep -> (B, ...): $y_b = m_b\, x_b / (1 - p)$, a whole branch image by image.
+    r"""x (B, ...), mask (B,) of bool, True = keep -> (B, ...): a whole branch, $y_b = m_b\, x_b / (1 - p)$.
 
     Stochastic depth (Huang et al. 2016, eq. 5), rescaled in training like dropout. Its backward is `dropout_backward`.
 

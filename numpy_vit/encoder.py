@@ -19,7 +19,11 @@ class EncoderCache(NamedTuple):
 
 
 def encoder_forward(
-    params: Mapping[str, Array], x: Array, config: ViTConfig, masks: Mapping[str, Array] | None = None, tape: Tape = None
+    params: Mapping[str, Array],
+    x: Array,
+    config: ViTConfig,
+    masks: Mapping[str, Array] | None = None,
+    tape: Tape = None,
 ) -> tuple[Array, EncoderCache]:
     r"""(B, T, D) -> (B, T, D).
 

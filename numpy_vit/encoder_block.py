@@ -40,7 +40,7 @@ def encoder_block_forward(
     Dosovitskiy et al. 2021, eq. 2 and 3; in training a branch may be dropped for an image (stochastic depth), masks
     `drop_path1`, `drop_path2` (B,). Parameters: `norm1.*`, `attn.*`, `norm2.*`, `mlp.*`.
 
-    **Backward**: a value that forks gets the sum of what comes back from both ways, $dz = dy + (\text{through the MLP})$,
+    **Backward**: a value that forks gets the sum of what comes back both ways, $dz = dy + (\text{through the MLP})$,
     $dx = dz + (\text{through the attention})$: the residual stream carries the gradient past every block.
 
     Raises:

@@ -23,7 +23,7 @@ def pool_forward(x: Array, pool: str = "cls", prefix: int = 1) -> tuple[Array, P
     r"""(B, T, D) -> (B, D).
 
     `"cls"`: $y = x_0$, the class token. `"mean"`: $y = \frac1N \sum_{n} x_n$ over the patch tokens, leaving out the
-    first `prefix` tokens. **Backward**: the gradient goes to the token read, or $1/N$ of it to each patch; zero elsewhere.
+    first `prefix` tokens. **Backward**: the gradient goes to the token read, or $1/N$ of it to each patch; else zero.
 
     Raises:
         ConfigError: another kind of pooling, or no token left to read.

@@ -63,6 +63,6 @@ def check_labels(labels: Array, batch: int, classes: int) -> None:
     check_shape("labels", labels, (batch,))
     if not np.issubdtype(labels.dtype, np.integer):
         raise DtypeError(f"labels have dtype {labels.dtype}, expected integers; use labels.astype(np.int64)")
-    if labels.size and not (0 <= labels.min() and labels.max() < classes):
+    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
         bad = labels[(labels < 0) | (labels >= classes)][0]
         raise RangeError(f"label {bad} is outside 0..{classes - 1} for logits of {classes} classes")

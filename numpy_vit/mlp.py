@@ -24,7 +24,11 @@ class MlpCache(NamedTuple):
 
 
 def mlp_forward(
-    params: Mapping[str, Array], x: Array, config: ViTConfig, masks: Mapping[str, Array] | None = None, tape: Tape = None
+    params: Mapping[str, Array],
+    x: Array,
+    config: ViTConfig,
+    masks: Mapping[str, Array] | None = None,
+    tape: Tape = None,
 ) -> tuple[Array, MlpCache]:
     r"""(B, T, D) -> (B, T, D).
 

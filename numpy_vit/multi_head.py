@@ -35,7 +35,11 @@ def merge_heads(x: Array) -> Array:
 
 
 def multi_head_forward(
-    params: Mapping[str, Array], x: Array, config: ViTConfig, masks: Mapping[str, Array] | None = None, tape: Tape = None
+    params: Mapping[str, Array],
+    x: Array,
+    config: ViTConfig,
+    masks: Mapping[str, Array] | None = None,
+    tape: Tape = None,
 ) -> tuple[Array, MultiHeadCache]:
     r"""(B, T, D) -> (B, T, D).
 

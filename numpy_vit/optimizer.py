@@ -1,4 +1,4 @@
-r"""Optimizers over flat parameter dicts: SGD with momentum, AdamW, and global-norm clipping. Pure: new dicts come back."""
+r"""Optimizers over flat parameter dicts: SGD with momentum, AdamW, global-norm clipping. Pure: new dicts come back."""
 
 import math
 from collections.abc import Mapping
@@ -55,7 +55,8 @@ def sgd_step(
 
 def adamw_init(params: Arrays) -> AdamWState:
     """Step 0 and zero moments for every parameter."""
-    return AdamWState(0, {n: np.zeros_like(p) for n, p in params.items()}, {n: np.zeros_like(p) for n, p in params.items()})
+    m, v = ({name: np.zeros_like(p) for name, p in params.items()} for _ in range(2))
+    return AdamWState(0, m, v)
 
 
 def adamw_step(

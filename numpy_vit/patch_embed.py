@@ -36,7 +36,7 @@ def patchify(images: Array, patch_size: tuple[int, int]) -> Array:
 
 
 def unpatchify(patches: Array, image_shape: tuple[int, int, int], patch_size: tuple[int, int]) -> Array:
-    """The inverse of `patchify`: (B, N, C*P_h*P_w) and (C, H, W) -> (B, C, H, W). A permutation, so also its adjoint."""
+    """The inverse of `patchify`: (B, N, C*P_h*P_w), (C, H, W) -> (B, C, H, W). A permutation, so also its adjoint."""
     channels, height, width = image_shape
     patch_h, patch_w = patch_size
     grid_h, grid_w = height // patch_h, width // patch_w

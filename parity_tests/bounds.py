@@ -95,7 +95,7 @@ def pos_embed(x: Bounded, pos: Bounded) -> tuple[Bounded, Pullback]:
 
 
 def layer_norm(x: Bounded, weight: Bounded, bias: Bounded, eps: float) -> tuple[Bounded, Pullback]:
-    r"""Two passes: the mean's error $\gamma_D \operatorname{mean}|x|$ enters the centred values and through them all else."""
+    r"""Two passes: the mean's error $\gamma_D \operatorname{mean}|x|$ enters the centred values, and all else by them."""
     centred = x - x.mean(-1)
     rstd = ((centred * centred).mean(-1) + eps).rsqrt()
     xhat = centred * rstd
@@ -166,7 +166,9 @@ def merge_heads(x: Bounded) -> Bounded:
     return x.map(lambda a: a.transpose(0, 2, 1, 3).reshape(batch, tokens, heads * dim))
 
 
-def multi_head(params: Grads, x: Bounded, config, masks=None, tape: BoundTape | None = None) -> tuple[Bounded, Pullback]:
+def multi_head(
+    params: Grads, x: Bounded, config, masks=None, tape: BoundTape | None = None
+) -> tuple[Bounded, Pullback]:
     masks, tape = masks or {}, tape or BoundTape()
     qkv, qkv_back = linear(x, params["qkv.weight"], params["qkv.bias"])
     width = config.embed_dim
@@ -217,7 +219,7 @@ def encoder_block(
     params: Grads, x: Bounded, config, masks=None, drop_path_rate: float = 0.0, tape: BoundTape | None = None
 ) -> tuple[Bounded, Pullback]:
     masks, tape = masks or {}, tape or BoundTape()
-    drops = {name: {k[len(name) + 1 :]: m for k, m in masks.items() if k.startswith(name + ".")} for name in ("attn", "mlp")}
+    drops = {name: sub(masks, name) for name in ("attn", "mlp")}
     n1, norm1_back = layer_norm(x, params["norm1.weight"], params["norm1.bias"], config.norm_eps)
     tape.note(norm1=n1)
     a, attn_back = multi_head(sub(params, "attn"), n1, config, drops["attn"], tape.below("attn"))

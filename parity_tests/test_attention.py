@@ -42,7 +42,7 @@ def test_shifting_a_row_changes_nothing(case, power):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_special_rows(dtype):
-    """Masked (-inf) columns get exactly zero; equal logits are uniform; huge ones do not overflow; NaN stays in its row."""
+    """Masked (-inf) columns get exactly zero; equal logits are uniform; huge ones survive; NaN stays in its row."""
     inf, nan, big = np.inf, np.nan, float(np.finfo(dtype).max) / 2
     rows = np.array([[0, -inf, 0, -inf], [big, -big, 0, 1], [-big, -big, -big, -big], [-0.0, 0, -0.0, 0],
                      [1, 2, nan, 3], [-inf, -inf, -inf, -inf], [inf, 0, 1, 2]], dtype)  # fmt: skip

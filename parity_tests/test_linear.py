@@ -32,7 +32,8 @@ def test_a_batch_is_its_rows(case, seed):
 
 
 @pytest.mark.parametrize(
-    ("x", "weight", "bias"), [((2, 3), (4, 2), None), ((2, 3), (4, 3), (3,)), ((2, 3), (3,), None), ((2, 3), (4, 3), (1,))]
+    ("x", "weight", "bias"),
+    [((2, 3), (4, 2), None), ((2, 3), (4, 3), (3,)), ((2, 3), (3,), None), ((2, 3), (4, 3), (1,))],
 )
 def test_shapes_that_do_not_fit(x, weight, bias):
     linear_forward = harness.stage_function(harness.ENGINE, "linear_forward")

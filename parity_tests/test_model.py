@@ -39,7 +39,8 @@ def torch_masks(masks):
 @given(case=composite_cases("vit"), seed=seeds)
 def test_every_intermediate_and_its_gradient(case, seed):
     """The same names from both engines, and each value and gradient within the bound of its place in the model."""
-    vit_forward, vit_backward = (harness.stage_function(harness.ENGINE, f"vit_{way}") for way in ("forward", "backward"))
+    vit_forward = harness.stage_function(harness.ENGINE, "vit_forward")
+    vit_backward = harness.stage_function(harness.ENGINE, "vit_backward")
     params = {n: a for n, a in case.arrays.items() if n != "x"}
     config, masks = case.options["config"], case.options["masks"]
     values, grads = {}, {}
@@ -47,7 +48,8 @@ def test_every_intermediate_and_its_gradient(case, seed):
     dlogits = harness.upstream(logits, seed)
     vit_backward(dlogits, cache, tape=grads)
     with torch_vit.Tape(torch_model(case)) as tape:
-        tape.model(torch.from_numpy(case.arrays["x"].copy()).requires_grad_(), torch_masks(masks)).backward(torch.from_numpy(dlogits))
+        images = torch.from_numpy(case.arrays["x"].copy()).requires_grad_()
+        tape.model(images, torch_masks(masks)).backward(torch.from_numpy(dlogits))
     limits = bounds.BoundTape()
     exact = {n: Probable(a, 0.0, np.float64) for n, a in case.arrays.items()}
     _, pullback = bounds.vit({n: p for n, p in exact.items() if n != "x"}, exact["x"], config, masks, limits)
@@ -56,7 +58,8 @@ def test_every_intermediate_and_its_gradient(case, seed):
         theirs, bound = getattr(tape, kind), getattr(limits, kind)
         assert set(ours) == set(theirs) == set(bound)
         for name, value in ours.items():
-            harness.assert_within("tape", f"{kind} {name}", np.float64, value, theirs[name].numpy(), 2 * LAMBDA * bound[name].e)
+            limit = 2 * LAMBDA * bound[name].e
+            harness.assert_within("tape", f"{kind} {name}", np.float64, value, theirs[name].numpy(), limit)
 
 
 @pytest.mark.parametrize("attention", ["fused", "explicit", "manual"])
@@ -99,8 +102,9 @@ def test_permuting_patches_without_positions(case, seed):
         assert np.all(np.abs(grads[name] - g_moved[name]) <= 2 * bound[name]), name
 
 
-CONFIG = ViTConfig(image_size=(6, 4), patch_size=(3, 2), in_channels=2, num_classes=5, embed_dim=8, depth=2, num_heads=2,
-                   attn_drop_rate=0.1, proj_drop_rate=0.1, pos_drop_rate=0.1, drop_path_rate=0.2)  # fmt: skip
+CONFIG = ViTConfig(image_size=(6, 4), patch_size=(3, 2), in_channels=2, num_classes=5, embed_dim=8, depth=2,
+                   num_heads=2, attn_drop_rate=0.1, proj_drop_rate=0.1, pos_drop_rate=0.1,
+                   drop_path_rate=0.2)  # fmt: skip
 
 
 def test_masks_are_keyed():
@@ -144,7 +148,8 @@ def test_nan_spreads_and_crashes_nothing(dtype, layout):
     x = normal(0, (3, 2, 6, 4)).astype(dtype)
     x[1, 0, 2, 3] = np.nan
     config = CONFIG.replace(attn_drop_rate=0.0, proj_drop_rate=0.0, pos_drop_rate=0.0, drop_path_rate=0.0)
-    vit_forward, vit_backward = (harness.stage_function(harness.ENGINE, f"vit_{way}") for way in ("forward", "backward"))
+    vit_forward = harness.stage_function(harness.ENGINE, "vit_forward")
+    vit_backward = harness.stage_function(harness.ENGINE, "vit_backward")
     logits, cache = vit_forward(init_params(config, 0, dtype), harness.LAYOUTS[layout](x), config)
     assert np.isnan(logits[1]).all()
     assert np.isfinite(logits[[0, 2]]).all()

@@ -1,4 +1,4 @@
-"""Training runs of both engines: every parameter and both moments, every step; and the tool that says where runs part."""
+"""Training runs of both engines, every parameter and both moments at every step; and where two runs part."""
 
 import dataclasses
 
@@ -68,12 +68,13 @@ def test_float32_against_the_control():
     losses = {
         name: np.array([loss for loss, _ in run(engine, params, CONFIG, recipe, STEPS)])
         for name, engine, params in [
-            ("ours", NumpyEngine(), start), ("torch", TorchEngine(), start), ("ulp", TorchEngine(), one_ulp_away(start)),
+            ("ours", NumpyEngine(), start), ("torch", TorchEngine(), start),
+            ("ulp", TorchEngine(), one_ulp_away(start)),
         ]
     }  # fmt: skip
     gaps = {n: np.maximum.accumulate(np.abs(losses[n] - losses["torch"]) / losses["torch"]) for n in ("ours", "ulp")}
     floor = 64 * unit_roundoff(np.float32)
-    assert np.all(gaps["ours"] <= ROOM * np.maximum(gaps["ulp"], floor)), "the engines part clearly sooner than the control"
+    assert np.all(gaps["ours"] <= ROOM * np.maximum(gaps["ulp"], floor)), "parted clearly sooner than the control"
     assert losses["ours"][-20:].mean() < losses["ours"][:20].mean(), "nothing was learned"
 
 

@@ -23,8 +23,8 @@ from vit_common.schedule import warmup_cosine
 Array = np.ndarray
 Named = dict[str, Array]
 
-CONFIG = ViTConfig(image_size=(8, 6), patch_size=(4, 3), in_channels=2, num_classes=5, embed_dim=16, depth=2, num_heads=4,
-                   mlp_ratio=2.0, pos_drop_rate=0.1, attn_drop_rate=0.1, proj_drop_rate=0.1,
+CONFIG = ViTConfig(image_size=(8, 6), patch_size=(4, 3), in_channels=2, num_classes=5, embed_dim=16, depth=2,
+                   num_heads=4, mlp_ratio=2.0, pos_drop_rate=0.1, attn_drop_rate=0.1, proj_drop_rate=0.1,
                    drop_path_rate=0.2)  # fmt: skip
 RECIPE = Recipe(batch_size=6, lr=3e-3, weight_decay=0.1, clip_norm=1.0, label_smoothing=0.1, dtype="float64")
 
@@ -91,7 +91,9 @@ class Divergence(NamedTuple):
         )
 
 
-def first_divergence(a: Engine, b: Engine, params: Named, config: ViTConfig, recipe: Recipe, steps: int) -> Divergence | None:
+def first_divergence(
+    a: Engine, b: Engine, params: Named, config: ViTConfig, recipe: Recipe, steps: int
+) -> Divergence | None:
     """Name the first step, stage and tensor at which engine `b` leaves engine `a`, or None.
 
     Every step starts both engines from a's state, so that what differs is that step's own doing; tapes are compared in
@@ -125,7 +127,9 @@ def first_divergence(a: Engine, b: Engine, params: Named, config: ViTConfig, rec
     return None
 
 
-def step_bounds(params: Named, batch: Batch, config: ViTConfig, recipe: Recipe) -> tuple[bounds.BoundTape, dict[str, Bounded]]:
+def step_bounds(
+    params: Named, batch: Batch, config: ViTConfig, recipe: Recipe
+) -> tuple[bounds.BoundTape, dict[str, Bounded]]:
     """Bounds of every value and gradient of one forward and backward pass through model and loss."""
     dtype, tape = np.dtype(recipe.dtype).type, bounds.BoundTape()
     exact = {name: Probable(p, 0.0, dtype) for name, p in params.items()}
@@ -144,7 +148,8 @@ def update_bound(
     if name == "optim/step":
         return np.zeros(())
     kind, tensor = name.removeprefix("optim/").split("/", 1)
-    error = np.minimum(2 * LAMBDA * grad_bounds[tensor].e, 1e300) + 16 * u * np.abs(grads[tensor])  # clipping scales by at most one
+    error = np.minimum(2 * LAMBDA * grad_bounds[tensor].e, 1e300)
+    error = error + 16 * u * np.abs(grads[tensor])  # clipping scales by at most one
     size = np.abs(value) + np.abs(before)
     if kind == "m":
         return error + 16 * u * size
@@ -161,12 +166,15 @@ def apart(a: Array, b: Array, bound: Any) -> tuple[float, float] | None:
     if not bad.any():
         return None
     bound = np.broadcast_to(bound, error.shape)
-    where = np.unravel_index(np.argmax(np.where(bad, np.nan_to_num(error, nan=np.inf) / (bound + 1e-300), -1.0)), error.shape)
+    excess = np.where(bad, np.nan_to_num(error, nan=np.inf) / (bound + 1e-300), -1.0)
+    where = np.unravel_index(np.argmax(excess), error.shape)
     return float(error[where]), float(bound[where])
 
 
-def worst_ratio(states: Mapping[str, Array], reference: Mapping[str, Array], controls: list[Mapping[str, Array]], floor: float) -> tuple[float, str]:
-    """Largest distance of any tensor from the reference, in units of the farthest control's distance (at least floor)."""
+def worst_ratio(
+    states: Mapping[str, Array], reference: Mapping[str, Array], controls: list[Mapping[str, Array]], floor: float
+) -> tuple[float, str]:
+    """Largest distance of any tensor from the reference, in units of the farthest control's (at least `floor`)."""
     ratios = {}
     for name, value in states.items():
         spread = max(distance(control[name], reference[name]) for control in controls)

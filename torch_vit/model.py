@@ -11,7 +11,7 @@ from torch_vit.assembled import Assembled, assembled_forward
 from torch_vit.class_token import class_token_forward
 from torch_vit.dropout import dropout_forward
 from torch_vit.encoder import Encoder
-from torch_vit.head import head_forward, pool_forward
+from torch_vit.head import pool_forward
 from torch_vit.layer_norm import LayerNorm
 from torch_vit.linear import Linear, linear_forward
 from torch_vit.multi_head import AttentionPath
@@ -61,7 +61,7 @@ class VisionTransformer(Assembled):
 
     def __init__(self, config: ViTConfig, attention: AttentionPath = "fused", seed: int | None = 0):
         nn.Module.__init__(self)
-        self.config, self.is_plain = config, config.is_plain  # asked once: torch.compile cannot look into dataclass fields
+        self.config, self.is_plain = config, config.is_plain  # once: torch.compile cannot look into dataclass fields
         with torch.device("meta"):  # torch's own initialisation would be thrown away
             self._build_plain(config, attention) if config.is_plain else self.build(config, attention)
         self.to_empty(device="cpu")
@@ -88,7 +88,7 @@ class VisionTransformer(Assembled):
         config = self.config
         check_shape("images", images, ("B", config.in_channels, *config.image_size))
         if not images.is_floating_point():
-            raise DtypeError(f"images have dtype {images.dtype}, expected floating point; scale and normalise them first")
+            raise DtypeError(f"images have dtype {images.dtype}, expected floating point; normalise them first")
         if not self.is_plain:
             return super().forward(images, masks)
         if masks is not None and ("attn_mask" in masks or "padding_mask" in masks):

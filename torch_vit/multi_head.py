@@ -28,10 +28,12 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 class ManualMultiHead(torch.autograd.Function):
-    r"""Multi-head attention without dropout, its backward by hand in torch: the derivation of `numpy_vit.multi_head`."""
+    r"""Multi-head attention without dropout, its backward by hand in torch: derived in `numpy_vit.multi_head`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w_qkv: Tensor, b_qkv: Tensor, w_proj: Tensor, b_proj: Tensor, num_heads: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, w_qkv: Tensor, b_qkv: Tensor, w_proj: Tensor, b_proj: Tensor, num_heads: int
+    ) -> Tensor:
         qkv = x @ w_qkv.T + b_qkv  # (B, T, 3D)
         q, k, v = (split_heads(part, num_heads) for part in qkv.chunk(3, dim=-1))
         scale = 1.0 / math.sqrt(q.shape[-1])

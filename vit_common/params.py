@@ -28,7 +28,8 @@ class ParamSpec:
 
 
 def linear_spec(out_features: int, in_features: int, init: Init = "xavier") -> dict[str, ParamSpec]:
-    return {"weight": ParamSpec((out_features, in_features), init, decay=True), "bias": ParamSpec((out_features,), "zeros")}
+    weight = ParamSpec((out_features, in_features), init, decay=True)
+    return {"weight": weight, "bias": ParamSpec((out_features,), "zeros")}
 
 
 def norm_spec(width: int) -> dict[str, ParamSpec]:
