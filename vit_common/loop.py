@@ -159,7 +159,8 @@ def train(
             done, epoch = step + 1, step // plan.steps_per_epoch + 1
             run.log(step=done, epoch=epoch, loss=loss, grad_norm=norm, lr=lr, seconds=round(seconds, 6))
             bar.update()
-            bar.set_postfix(loss=f"{loss:.3f}", acc=f"{result.accuracy:.2%}", refresh=False)
+            known = {"test": f"{result.accuracy:.2%}"} if result.pictures else {}
+            bar.set_postfix(loss=f"{loss:.3f}", **known, refresh=False)
             if done % plan.steps_per_epoch == 0:
                 result = evaluate(engine, dataset, dataset.test, recipe.dtype)
                 now = time.perf_counter()
