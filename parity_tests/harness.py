@@ -22,7 +22,7 @@ import torch_vit
 from parity_tests import bounds, strategies
 from parity_tests.foreign import ForeignEngine
 from parity_tests.strategies import LAYOUTS, Case
-from parity_tests.tolerances import LAMBDA, Bounded, Probable, unit_roundoff
+from parity_tests.tolerances import LAMBDA, Bounded, Probable, dtype_name, unit_roundoff
 
 Array = np.ndarray
 Named = dict[str, Array]
@@ -155,12 +155,12 @@ def record(stage: str, dtype: Any, tensor: str, error: Array, bound: Array, scal
 
     Where the bound exceeds the tensor itself (a gradient that is zero but for rounding), only the share says anything.
     """
-    eps = float(np.finfo(dtype).eps)
+    eps = 2 * unit_roundoff(dtype)
     size = float(np.max(np.abs(scale), initial=0.0))
     finite = np.isfinite(bound) & (bound > 0)
     share = float(np.max(error[finite] / bound[finite], initial=0.0))
     empty = {"examples": 0, "worst_eps": 0.0, "of_bound": 0.0, "bound_eps": 0.0}
-    row = RECORDS.setdefault((stage, np.dtype(dtype).name, tensor), empty)
+    row = RECORDS.setdefault((stage, dtype_name(dtype), tensor), empty)
     row["examples"] += 1
     row["of_bound"] = max(row["of_bound"], share)
     limit = float(np.max(bound[finite], initial=0.0))
@@ -255,13 +255,26 @@ def assert_within(stage: str, tensor: str, dtype: Any, got: Array, want: Array, 
     if bad.any():
         at = tuple(int(i) for i in np.argwhere(bad)[0])
         raise AssertionError(
-            f"{stage}: {tensor} in {np.dtype(dtype).name} differs at {bad.sum()} of {bad.size} places, first at {at}: "
+            f"{stage}: {tensor} in {dtype_name(dtype)} differs at {bad.sum()} of {bad.size} places, first at {at}: "
             f"got {got[at]!r}, expected {want[at]!r}, error {error[at]:.3e}, bound {bound[at]:.3e}"
         )
 
 
 def check_parity(stage: Stage, case: Case, dtype: Any, layout: str, seed: int) -> None:
-    """Oracle 1, torch autograd. float64: both engines, within both bounds; float32: ours against the float64 truth."""
+    """Oracle 1, torch autograd. float64: both engines, within both bounds; float32: ours against the float64 truth.
+
+    A failure also says which of the usual mistakes it looks like.
+    """
+    try:
+        _check_parity(stage, case, dtype, layout, seed)
+    except AssertionError as error:
+        from parity_tests.diagnosis import explain
+
+        error.args = (f"{error}{explain(ENGINE, stage.name)}",)
+        raise
+
+
+def _check_parity(stage: Stage, case: Case, dtype: Any, layout: str, seed: int) -> None:
     dy = None
     if layout == "broadcast":
         constant = {n: strategies.repeated(a, seed + i) for i, (n, a) in enumerate(case.arrays.items())}
