@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from vit_common import CheckpointError, ViTConfig, init_params, load_checkpoint, param_spec
+from vit_common.huggingface_settings import huggingface_settings
 from vit_common.layouts import ALIASES, FAMILIES, LAYOUTS, export_layout, find_layout, get_layout
+from vit_common.mae_config import MaeConfig, mae_spec
 
 CLIP = {"patch_bias": False, "pre_norm": True}
 DINO2 = {"layer_scale": 1e-5}
@@ -34,6 +36,7 @@ VARIETIES: dict[str, list[dict]] = {
              {"attn_norm": True, "mlp_norm": True, "qk_norm": True}, {"qkv_bias": "none", "proj_bias": False}],
     "mae": [{}, POOLED],
     "dino": [{}],
+    "huggingface_mae": [{}],
     "huggingface_vit": [{}, {"qkv_bias": "none"}],
     "huggingface_deit": [{"dist_token": True}, {"dist_token": True, "dist_head": True}],
     "huggingface_beit": [BEIT, BEIT | POOLED | {"rel_pos_bias": "block", "pos_embed": "none"},
@@ -75,7 +78,7 @@ def configurations(draw, name: str) -> ViTConfig:
         "in_channels": draw(st.integers(1, 4)), "embed_dim": 4 * heads * draw(st.integers(1, 2)), "num_heads": heads,
         "depth": draw(st.integers(1, 3)), "mlp_ratio": draw(st.sampled_from([1.0, 2.0, 3.5])), "num_classes": classes,
     }  # fmt: skip
-    if name.startswith("huggingface") and variety.get("pool") == "map":
+    if name == "huggingface_mae" or (name.startswith("huggingface") and variety.get("pool") == "map"):
         classes = 0  # there, a classifier reads the mean
     sizes["num_classes"] = classes
     if not classes:
@@ -124,7 +127,7 @@ def test_exported_then_loaded_is_the_identity(name, data):
     assert np.array_equal(ours[ours != 0], theirs[theirs != 0])
 
 
-@pytest.mark.parametrize("name", [name for name in LAYOUTS if name not in ("mae", "dino")])
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if name not in ("mae", "dino", "huggingface_mae")])
 @given(data=st.data())
 @settings(max_examples=15, deadline=None)
 def test_the_layout_is_recognised(name, data):
@@ -141,7 +144,8 @@ def test_what_shapes_tell_and_what_they_do_not(name, tmp_path):
     for variety in VARIETIES[name]:
         if name == "timm" and (variety.keys() & {"block", "attention", "rope", "qk_norm"}):
             continue  # kinds of block that only an architecture's name tells
-        classes = 0 if name.startswith("huggingface") and variety.get("pool") == "map" else 5
+        headless = name == "huggingface_mae" or (name.startswith("huggingface") and variety.get("pool") == "map")
+        classes = 0 if headless else 5
         sizes = {"image_size": 16, "patch_size": 4, "in_channels": 3, "embed_dim": 24, "num_heads": 3, "depth": 2,
                  "num_classes": classes, "activation": layout.fixed.get("activation", "gelu")}  # fmt: skip
         config = ViTConfig(**{**sizes, **PLAIN_NORM_EPS, **layout.fixed, **variety})
@@ -192,8 +196,34 @@ def test_mixed_layouts(tmp_path):
     params = random_tensors(config, 0)
     both = {**params, **export_layout(params, config, "huggingface")}
     np.savez(tmp_path / "both.npz", **both)
-    with pytest.raises(CheckpointError, match="mixed layouts: most tensors are named as in timm, but 24 as in hugg"):
+    with pytest.raises(CheckpointError, match="mixed layouts: most .* named as in timm, but 24 as in huggingface_"):
         load_checkpoint(tmp_path / "both.npz", config=config)
+
+
+@pytest.mark.parametrize("layout", ["mae", "huggingface_mae"])
+def test_masked_autoencoders_with_their_decoder(tmp_path, layout):
+    """A file in pre-training gives the whole autoencoder where that is asked for, else its encoder."""
+    encoder = ViTConfig(image_size=8, patch_size=4, embed_dim=12, num_heads=3, depth=2, num_classes=0)
+    config = MaeConfig(encoder, decoder_dim=8, decoder_depth=3, decoder_heads=2, decoder_mlp_ratio=2.0)
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.normal(size=spec.shape).astype(np.float32) for name, spec in mae_spec(config).items()}
+    exported = export_layout(tensors, config, layout)
+    assert find_layout(exported).name == layout
+    np.savez(tmp_path / "mae.npz", **exported)
+    loaded = load_checkpoint(tmp_path / "mae.npz", config=config)
+    assert loaded[0] == config
+    assert identical(loaded[1], tensors)
+    given = {"num_heads": 3, "norm_eps": 1e-6, "activation": "gelu"}
+    alone = load_checkpoint(tmp_path / "mae.npz", config=given)
+    assert alone[0] == encoder
+    assert identical(alone[1], {name: tensors[name] for name in param_spec(encoder)})
+    if layout == "huggingface_mae":
+        save_file(exported, tmp_path / "model.safetensors")
+        (tmp_path / "config.json").write_text(json.dumps(huggingface_settings(config)))
+        assert load_checkpoint(tmp_path)[0] == config
+        assert identical(load_checkpoint(tmp_path)[1], tensors)
+    with pytest.raises(CheckpointError, match="do not fit this masked autoencoder: cls_token"):
+        export_layout({k: v for k, v in tensors.items() if k != "cls_token"}, config, layout)
 
 
 def test_older_names_are_read(tmp_path):

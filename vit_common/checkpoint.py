@@ -17,6 +17,8 @@ from vit_common.config_source import find_config
 from vit_common.errors import CheckpointError, VitError
 from vit_common.files import write_arrays, write_json
 from vit_common.layouts import check_unmixed, find_layout, get_layout
+from vit_common.layouts.layout import Model
+from vit_common.mae_config import MaeConfig
 from vit_common.params import check_params
 from vit_common.read_tensors import TensorFile, read_tensors
 
@@ -47,10 +49,12 @@ def save_checkpoint(
 def load_checkpoint(
     path: str | os.PathLike,
     layout: str | None = None,
-    config: ViTConfig | Mapping[str, Any] | None = None,
+    config: Model | Mapping[str, Any] | None = None,
     dtype: Any = None,
-) -> tuple[ViTConfig, dict[str, np.ndarray]]:
+) -> tuple[Any, dict[str, np.ndarray]]:
     """(configuration, parameters) of a checkpoint, whoever wrote it.
+
+    The configuration is a ViTConfig; a MaeConfig where `config` is one, or config.json describes one in pre-training.
 
     Args:
         path: a safetensors, npz or torch file, or a folder with `config.json` and `model.safetensors` (or its shards).
@@ -100,8 +104,8 @@ def _settings(file: TensorFile) -> dict[str, Any] | None:
         raise CheckpointError(f"{file.name}: the embedded configuration is not legal JSON ({error})") from error
 
 
-def _whole(config: Any) -> ViTConfig | None:
-    return config if isinstance(config, ViTConfig) else None
+def _whole(config: Any) -> Model | None:
+    return config if isinstance(config, (ViTConfig, MaeConfig)) else None
 
 
 def _check_numbers(tensors: Mapping[str, np.ndarray]) -> None:

@@ -9,18 +9,19 @@ import numpy as np
 from vit_common.config import ViTConfig
 from vit_common.errors import CheckpointError, ConfigError
 from vit_common.layouts.inference import fields_from_shapes
-from vit_common.layouts.layout import Facts, Layout
+from vit_common.layouts.layout import Facts, Layout, Model
+from vit_common.mae_config import MaeConfig
 
 TOLD = ("embed_dim", "depth", "in_channels", "patch_size", "num_classes")  # by shapes, whatever the layout
 
 
 class Source(NamedTuple):
-    config: ViTConfig
+    config: Model
     name: str  # in words, for messages
 
 
 def find_config(
-    given: ViTConfig | Mapping[str, Any] | None, settings: Mapping[str, Any] | None, name: str, layout: Layout,
+    given: Model | Mapping[str, Any] | None, settings: Mapping[str, Any] | None, name: str, layout: Layout,
     tensors: Mapping[str, np.ndarray],
 ) -> Source:  # fmt: skip
     """The configuration of these tensors (under the layout's plain names).
@@ -33,12 +34,14 @@ def find_config(
         CheckpointError: something stays unknown (the message says how to give it), or contradicts the tensors.
     """
     try:
-        if isinstance(given, ViTConfig):
+        if isinstance(given, (ViTConfig, MaeConfig)):
             return Source(given, "the given configuration")
         if given and given.keys() & {"architecture", "model_type", "vision_config", "vit_config", "model_cfg"}:
             return Source(from_settings(given, layout, tensors), "the given configuration")
         if given:
             return Source(from_fields(given, layout, tensors), "the given configuration")
+        if settings is not None and "ViTMAEForPreTraining" in (settings.get("architectures") or ()):
+            return Source(_guarded(lambda: MaeConfig.from_huggingface(settings)), "config.json")
         if settings is not None:
             return Source(from_settings(settings, layout, tensors), "config.json")
         architecture = published_name(name) if layout.name == "timm" else None
@@ -172,7 +175,7 @@ def _with_classes(config: ViTConfig, layout: Layout, tensors: Mapping[str, np.nd
     return config.replace(num_classes=head[0]) if head and config.num_classes else config
 
 
-def _guarded(make: Any) -> ViTConfig:
+def _guarded(make: Any) -> Any:
     """Settings written by anyone: whatever is wrong with them is one kind of error."""
     try:
         return make()

@@ -2,15 +2,17 @@
 
 from typing import Any
 
-from vit_common.config import ViTConfig
+from vit_common.config import Pair, ViTConfig
 from vit_common.errors import ConfigError
 from vit_common.layouts.huggingface import member
+from vit_common.mae_config import MaeConfig
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu", "relu": "relu",
                "silu": "silu"}  # fmt: skip
 # layout: model_type, class without a head, class with one
 CLASSES = {
     "huggingface_vit": ("vit", "ViTModel", "ViTForImageClassification"),
+    "huggingface_mae": ("vit_mae", "ViTMAEModel", "ViTMAEModel"),
     "huggingface_deit": ("deit", "DeiTModel", "DeiTForImageClassification"),
     "huggingface_beit": ("beit", "BeitModel", "BeitForImageClassification"),
     "huggingface_dinov2": ("dinov2", "Dinov2Model", "Dinov2ForImageClassification"),
@@ -25,12 +27,14 @@ TRAINING = ("pos_drop_rate", "attn_drop_rate", "proj_drop_rate", "drop_path_rate
             "mlp_ratio", "mlp_hidden", "pos_resize")  # fmt: skip
 
 
-def huggingface_settings(config: ViTConfig, layout: str | None = None) -> dict[str, Any]:
+def huggingface_settings(config: ViTConfig | MaeConfig, layout: str | None = None) -> dict[str, Any]:
     """The settings with which the library computes the same function.
 
     Raises:
         ConfigError: it has no such model; the message names the fields that differ.
     """
+    if isinstance(config, MaeConfig):
+        return _mae(config)
     layout = layout or member(config)
     model_type, bare, headed = CLASSES[layout]
     if config.dist_head:
@@ -38,11 +42,9 @@ def huggingface_settings(config: ViTConfig, layout: str | None = None) -> dict[s
     classifies = bool(config.num_classes and config.head_bias)
     if layout == "huggingface_clip" and classifies:
         headed = "CLIPForImageClassification"
-    patch, image = ([int(n) for n in size] for size in (config.patch_size, config.image_size))
     values: dict[str, Any] = {
         "model_type": model_type, "architectures": [headed if config.num_classes else bare],
-        "image_size": image[0] if image[0] == image[1] else image,
-        "patch_size": patch[0] if patch[0] == patch[1] else patch,
+        "image_size": _side(config.image_size), "patch_size": _side(config.patch_size),
         "num_channels": config.in_channels, "hidden_size": config.embed_dim, "num_hidden_layers": config.depth,
         "num_attention_heads": config.num_heads, "intermediate_size": config.mlp_dim,
         "hidden_act": ACTIVATIONS[config.activation], "layer_norm_eps": config.norm_eps,
@@ -62,6 +64,11 @@ def huggingface_settings(config: ViTConfig, layout: str | None = None) -> dict[s
     return values
 
 
+def _side(size: Pair) -> int | list[int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    return height if height == width else [height, width]
+
+
 def check_same(config: ViTConfig, other: ViTConfig, where: str) -> None:
     """Raise unless both compute the same function."""
     fields = [name for name in ViTConfig.__dataclass_fields__ if name not in TRAINING]
@@ -73,6 +80,17 @@ def check_same(config: ViTConfig, other: ViTConfig, where: str) -> None:
         differing.append(f"mlp_dim={config.mlp_dim} (there {other.mlp_dim})")
     if differing:
         raise ConfigError(f"{where} has no such model: {', '.join(differing)}; choose another layout, e.g. 'timm'")
+
+
+def _mae(c: MaeConfig) -> dict[str, Any]:
+    values = huggingface_settings(c.encoder, "huggingface_mae") | {
+        "architectures": ["ViTMAEForPreTraining"], "decoder_hidden_size": c.decoder_dim,
+        "decoder_num_hidden_layers": c.decoder_depth, "decoder_num_attention_heads": c.decoder_heads,
+        "decoder_intermediate_size": c.decoder.mlp_dim, "mask_ratio": c.mask_ratio, "norm_pix_loss": c.norm_pix,
+    }  # fmt: skip
+    if MaeConfig.from_huggingface(values).decoder != c.decoder:
+        raise ConfigError("Hugging Face's vit_mae has no such decoder; choose layout='mae'")
+    return values
 
 
 def _beit(c: ViTConfig) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from vit_common.layouts.open_clip import OPEN_CLIP
 from vit_common.layouts.timm import TIMM
 from vit_common.layouts.torchvision import TORCHVISION
 from vit_common.layouts.tutorial import TUTORIAL
+from vit_common.mae_config import MaeConfig, mae_spec
 from vit_common.params import check_params
 
 __all__ = ["LAYOUTS", "Layout", "export_layout", "find_layout", "get_layout"]
@@ -32,7 +33,7 @@ LAYOUTS: dict[str, Layout] = {
 # Other words for them.
 ALIASES = {
     "hf": "huggingface", "hugging_face": "huggingface", "transformers": "huggingface", "native": "timm", "deit": "timm",
-    "huggingface_mae": "huggingface_vit", "huggingface_vit_mae": "huggingface_vit", "vit_mae": "huggingface_vit",
+    "huggingface_vit_mae": "huggingface_mae", "vit_mae": "huggingface_mae",
     "huggingface_clip_vision": "huggingface_clip", "huggingface_siglip_vision": "huggingface_siglip",
     "huggingface_dinov3_vit": "huggingface_dinov3", "vision_transformer": "google", "google_research": "google",
     "flax": "google", "jax": "google", "bigvision": "big_vision", "clip": "open_clip", "openai": "open_clip",
@@ -47,7 +48,7 @@ FAMILIES = {
 }  # fmt: skip
 
 
-def get_layout(name: str, config: ViTConfig | None = None, names: Mapping | None = None) -> Layout:
+def get_layout(name: str, config: ViTConfig | MaeConfig | None = None, names: Mapping | None = None) -> Layout:
     """The layout of that name; of a family, the member that fits the tensors' names or the configuration.
 
     Raises:
@@ -59,8 +60,8 @@ def get_layout(name: str, config: ViTConfig | None = None, names: Mapping | None
         if names and layout.fits(names):
             return layout
     if key == "huggingface" and config is not None:
-        return LAYOUTS[member(config)]
-    if key == "lucidrains" and config is not None and not config.class_token and config.pos_embed != "learned":
+        return LAYOUTS["huggingface_mae" if isinstance(config, MaeConfig) else member(config)]
+    if key == "lucidrains" and isinstance(config, ViTConfig) and config.pos_embed == "sincos_2d_inclusive":
         return SIMPLE_VIT
     if key in LAYOUTS:
         return LAYOUTS[key]
@@ -101,16 +102,21 @@ def strangers(layout: Layout, names: Mapping[str, np.ndarray]) -> list[str]:
 def check_unmixed(layout: Layout, tensors: Mapping[str, np.ndarray]) -> None:
     """Raise if names that this layout does not know belong to another one."""
     strange = strangers(layout, tensors)
-    for other in LAYOUTS.values() if strange else ():
-        theirs = [name for name in strange if anonymous(other.plain_name(name)) in other.known_names()]
-        if theirs and not layout.name.startswith(other.name) and len(theirs) > len(strange) // 2:
-            raise CheckpointError(
-                f"mixed layouts: most tensors are named as in {layout.name}, but {len(theirs)} as in {other.name}: "
-                f"{', '.join(theirs[:4])}; remove those that do not belong to the model"
-            )
+    others = {name: other.known_names() for name, other in LAYOUTS.items() if strange and other is not layout}
+    known = {other: [name for name in strange if anonymous(LAYOUTS[other].plain_name(name)) in names]
+             for other, names in others.items()}  # fmt: skip
+    nearest_other = max(known, key=lambda other: len(known[other]), default="")
+    theirs = known.get(nearest_other, [])
+    if len(theirs) > len(strange) // 2:
+        raise CheckpointError(
+            f"mixed layouts: most tensors are named as in {layout.name}, but {len(theirs)} as in {nearest_other}: "
+            f"{', '.join(theirs[:4])}; remove those that do not belong to the model"
+        )
 
 
-def export_layout(tensors: Mapping[str, np.ndarray], config: ViTConfig, layout: str) -> dict[str, np.ndarray]:
+def export_layout(
+    tensors: Mapping[str, np.ndarray], config: ViTConfig | MaeConfig, layout: str
+) -> dict[str, np.ndarray]:
     """Parameters, or their gradients, under the names and in the shapes of another library.
 
     Numbers are only moved, never changed; what only the other side has is zero.
@@ -119,5 +125,16 @@ def export_layout(tensors: Mapping[str, np.ndarray], config: ViTConfig, layout: 
         CheckpointError: an unknown layout, tensors that do not fit `config`, or one that the layout has no place for.
         ShapeError: a tensor of another shape than `config` says.
     """
-    check_params(tensors, config)
+    check_fit(tensors, config)
     return get_layout(layout, config).export(tensors, config)
+
+
+def check_fit(tensors: Mapping[str, np.ndarray], config: ViTConfig | MaeConfig) -> None:
+    """Raise unless the tensors have the names and shapes of the configuration."""
+    if isinstance(config, ViTConfig):
+        check_params(tensors, config)
+        return
+    spec = mae_spec(config)
+    wrong = sorted(tensors.keys() ^ spec.keys()) or [n for n, s in spec.items() if tuple(tensors[n].shape) != s.shape]
+    if wrong:
+        raise CheckpointError(f"tensors do not fit this masked autoencoder: {', '.join(wrong[:6])}")

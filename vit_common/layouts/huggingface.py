@@ -70,6 +70,12 @@ VIT_IN_MEMORY = (*IN_MEMORY, (r"^(encoder\.layer\.\d+\.)mlp\.fc1\.", r"\1interme
                  (r"^(encoder\.layer\.\d+\.)mlp\.fc2\.", r"\1output.dense."))  # fmt: skip
 
 
+def _decoded(names: str | tuple[str, ...], start: str) -> tuple[str, ...]:
+    """A block of the encoder's table as one of the decoder's."""
+    there = "decoder_blocks.{j}" if start.startswith("blocks") else "decoder.decoder_layers.{j}"
+    return tuple(name.replace(start, there) for name in ((names,) if isinstance(names, str) else names))
+
+
 def zeros(*axes: str) -> Any:
     """A tensor of zeros: an axis is the width D, or a number."""
     return lambda c: np.zeros([c.embed_dim if axis == "D" else int(axis) for axis in axes], np.float32)
@@ -250,13 +256,28 @@ SIGLIP = Layout(
     ignored=TEXT + r"|^head\.",
 )  # fmt: skip
 
+DECODER = (
+    ("decoder_embed.*", "decoder.decoder_embed.*"), ("mask_token", "decoder.mask_token"),
+    ("decoder_pos_embed", "decoder.decoder_pos_embed"), ("decoder_norm.*", "decoder.decoder_norm.*"),
+    ("decoder_pred.*", "decoder.decoder_pred.*"),
+    *((_decoded(ours, "blocks.{i}"), _decoded(theirs, "encoder.layer.{i}"), *op) for ours, theirs, *op in VIT_BLOCK),
+)  # fmt: skip
+# Version 5 writes these blocks under the second or third name.
+DECODER_SPELLINGS = ((r"^decoder\.decoder_(?:encoder\.layer|layers)\.(\d+)\.", r"decoder.decoder_layers.\1."),
+                     (r"^(decoder\.decoder_layers\.\d+\.)mlp\.fc1\.", r"\1intermediate.dense."),
+                     (r"^(decoder\.decoder_layers\.\d+\.)mlp\.fc2\.", r"\1output.dense."))  # fmt: skip
+MAE = _family("huggingface_mae", "Hugging Face ViT-MAE: the encoder; with a MaeConfig the decoder too", "vit.",
+              (*EMBEDDINGS, POSITIONS, *VIT_BLOCK, *DECODER), marks=(PATCHES, "decoder.decoder_embed.weight"),
+              prefix=lambda config: "vit.", bare=("decoder.",), spellings=(*VIT_IN_MEMORY, *DECODER_SPELLINGS),
+              facts=lambda tensors: {"pool": "cls"}, ignored=r"^decoder\.|^embeddings\.mask_token$")  # fmt: skip
+
 VIT = _family("huggingface_vit", "Hugging Face ViT, and the encoder of ViT-MAE", "vit.",
               (*EMBEDDINGS, POSITIONS, *VIT_BLOCK, CLASSIFIER),
               marks=(PATCHES, "encoder.layer.0.layernorm_before.weight"),
               needs=(*NEEDS, "pool"), facts=lambda tensors: {"pool": "cls"})  # fmt: skip
 
 # In the order of recognition.
-HUGGINGFACE = (DEIT, REGISTERS, DINOV2, BEIT, DINOV3, CLIP, SIGLIP, VIT)
+HUGGINGFACE = (MAE, DEIT, REGISTERS, DINOV2, BEIT, DINOV3, CLIP, SIGLIP, VIT)
 
 
 def member(config: ViTConfig) -> str:

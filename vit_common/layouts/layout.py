@@ -11,9 +11,11 @@ import numpy as np
 from vit_common.config import ViTConfig
 from vit_common.errors import CheckpointError
 from vit_common.layouts.rules import Row, stacked
-from vit_common.params import param_spec
+from vit_common.mae_config import MaeConfig, mae_spec
+from vit_common.params import ParamSpec, param_spec
 
 Tensors = Mapping[str, np.ndarray]
+Model = ViTConfig | MaeConfig
 BIG = 1 << 26
 # Configurations that between them bring out every row of the tables that depend on one.
 PROBES = (
@@ -62,7 +64,7 @@ class Layout:
     marks: tuple[str, ...]
     unmarks: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
-    prefix: Callable[[ViTConfig], str] = lambda config: ""
+    prefix: Callable[[Any], str] = lambda config: ""
     bare: tuple[str, ...] = ()
     fixed: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ("num_heads",)
@@ -76,10 +78,15 @@ class Layout:
 
     def rows(self, facts: Any) -> list[Row]:
         """The table for a model: a row for each block where `{i}` stands, or all blocks in one where only we count."""
+        facts = facts_of(facts) if isinstance(facts, MaeConfig) else facts
         table = self.table if isinstance(self.table, tuple) else self.table(facts)
         out = []
         for row in table:
-            if not any("{i}" in name for name in row.ours):
+            if any("{j}" in name for name in row.ours):  # blocks of a decoder
+                count = getattr(facts, "decoder_depth", 0)
+                sides = [tuple(_numbered(side, j, "{j}") for side in row[:2]) for j in range(count)]
+                out += [Row(ours, theirs, *row[2:]) for ours, theirs in sides]
+            elif not any("{i}" in name for name in row.ours):
                 out.append(row)
             elif any("{i}" in name for name in row.theirs):
                 out += [Row(_numbered(row.ours, i), _numbered(row.theirs, i), *row[2:]) for i in range(facts.depth)]
@@ -118,7 +125,7 @@ class Layout:
 
         return all(map(there, self.marks)) and not any(map(there, self.unmarks))
 
-    def export(self, tensors: Tensors, config: ViTConfig) -> dict[str, np.ndarray]:
+    def export(self, tensors: Tensors, config: Model) -> dict[str, np.ndarray]:
         """Our tensors under their names, in their shapes.
 
         Raises:
@@ -126,13 +133,13 @@ class Layout:
         """
         return {name: np.array(array, order="C") for name, array in self.views(tensors, config).items()}
 
-    def views(self, tensors: Tensors, config: ViTConfig) -> dict[str, np.ndarray]:
+    def views(self, tensors: Tensors, config: Model) -> dict[str, np.ndarray]:
         """What `export` returns, as views of the tensors where it can be done."""
-        left, out = set(param_spec(config)), dict[str, np.ndarray]()
-        for row in self.rows(config):
+        left, out, facts = set(spec_of(config)), dict[str, np.ndarray](), facts_of(config)
+        for row in self.rows(facts):
             if set(row.ours) <= left:
                 left -= set(row.ours)
-                arrays = row.op.there([tensors[name] for name in row.ours], config)
+                arrays = row.op.there([tensors[name] for name in row.ours], facts)
                 out |= {
                     self._written(name, config): a for name, a in zip(row.theirs, arrays, strict=True) if a is not None
                 }
@@ -144,24 +151,24 @@ class Layout:
             )
         return out
 
-    def shapes(self, config: ViTConfig) -> dict[str, tuple[int, ...]]:
+    def shapes(self, config: Model) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every tensor that `export` writes, without making them."""
-        spec = param_spec(config)
+        spec = spec_of(config)
         return {name: a.shape for name, a in self.views({n: _ghost(s.shape) for n, s in spec.items()}, config).items()}
 
-    def load(self, tensors: Tensors, config: ViTConfig, source: str = "the configuration") -> dict[str, np.ndarray]:
+    def load(self, tensors: Tensors, config: Model, source: str = "the configuration") -> dict[str, np.ndarray]:
         """Their tensors (already under plain names) as ours, in the order of `param_spec`.
 
         Raises:
             CheckpointError: a tensor is missing, unknown or misshapen; the message names it and both shapes.
         """
-        spec = param_spec(config)
+        spec, facts = spec_of(config), facts_of(config)
         total, present = sum(math.prod(s.shape) for s in spec.values()), sum(t.size for t in tensors.values())
         if total > max(BIG, 4 * present):
             raise CheckpointError(f"{source} describes {total} parameters, but the checkpoint holds only {present}")
         left, used, missing = set(spec), set[str](), list[str]()
         chosen: list[Row] = []
-        active = [row for row in self.rows(config) if set(row.ours) <= left]
+        active = [row for row in self.rows(facts) if set(row.ours) <= left]
         for whole in (True, False):  # first the rows whose tensors are all there, then those that lack some
             for row in active:
                 if set(row.ours) <= left and bool(row.ours) >= whole and (not whole or _present(row, tensors, used)):
@@ -183,7 +190,7 @@ class Layout:
             if not row.ours:
                 continue
             try:
-                ghosts = row.op.there([_ghost(spec[name].shape) for name in row.ours], config)
+                ghosts = row.op.there([_ghost(spec[name].shape) for name in row.ours], facts)
             except ValueError as error:
                 raise CheckpointError(f"{source} does not go with {', '.join(row.theirs)}: {error}") from error
             for name, ghost in zip(row.theirs, ghosts, strict=True):
@@ -191,7 +198,7 @@ class Layout:
                     raise CheckpointError(
                         f"tensor {name} has shape {tensors[name].shape}, but {source} expects {ghost.shape}"
                     )
-            out |= zip(row.ours, row.op.back([tensors[name] for name in row.theirs], config), strict=True)
+            out |= zip(row.ours, row.op.back([tensors[name] for name in row.theirs], facts), strict=True)
         return {name: out[name] for name in spec}
 
     def our_shapes(self, tensors: Tensors, facts: Any) -> dict[str, tuple[int, ...]]:
@@ -235,9 +242,10 @@ class Layout:
     def known_names(self) -> set[str]:
         """All names of the table, blocks numbered #, for recognising strays."""
         tables = [self.table] if isinstance(self.table, tuple) else [self.table(probe) for probe in PROBES]
-        return {anonymous(name.replace("{i}", "0")) for table in tables for row in table for name in row.theirs}
+        names = (name for table in tables for row in table for name in row.theirs)
+        return {anonymous(re.sub(r"{[ij]}", "0", name)) for name in names}
 
-    def _written(self, name: str, config: ViTConfig) -> str:
+    def _written(self, name: str, config: Model) -> str:
         return name if name.startswith(self.bare) and self.bare else self.prefix(config) + name
 
 
@@ -246,8 +254,21 @@ def anonymous(name: str) -> str:
     return re.sub(r"((?:^|\.|encoderblock_|encoder_layer_))\d+(?=[./]|$)", r"\1#", name)
 
 
-def _numbered(names: tuple[str, ...], i: int) -> tuple[str, ...]:
-    return tuple(name.replace("{i}", str(i)) for name in names)
+def spec_of(config: Model) -> Mapping[str, ParamSpec]:
+    return mae_spec(config) if isinstance(config, MaeConfig) else param_spec(config)
+
+
+def facts_of(config: Model) -> Any:
+    """What the tables ask: a masked autoencoder answers for its encoder, and counts its decoder's blocks."""
+    if not isinstance(config, MaeConfig):
+        return config
+    names = [*ViTConfig.__dataclass_fields__, "num_prefix_tokens"]
+    known = {name: getattr(config.encoder, name) for name in names}
+    return Facts("mae", **known, decoder_depth=config.decoder_depth)
+
+
+def _numbered(names: tuple[str, ...], number: int, where: str = "{i}") -> tuple[str, ...]:
+    return tuple(name.replace(where, str(number)) for name in names)
 
 
 def _present(row: Row, tensors: Tensors, used: set[str]) -> bool:

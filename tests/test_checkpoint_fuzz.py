@@ -1,0 +1,159 @@
+"""Checkpoint files mutated at random: the only outcomes are a model or CheckpointError, within the file's own memory.
+
+VIT_FUZZ sets how many mutated safetensors files are read (default 3,000); 100,000 take about half a minute.
+"""
+
+import io
+import json
+import os
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+from safetensors.numpy import save as save_bytes
+
+from vit_common import CheckpointError, ViTConfig, init_params, load_checkpoint
+from vit_common.read_npz import read_npz
+from vit_common.read_safetensors import read_safetensors
+
+COUNT = int(os.environ.get("VIT_FUZZ", "3000"))
+CONFIG = ViTConfig(image_size=4, patch_size=2, in_channels=1, embed_dim=4, depth=1, num_heads=2, mlp_ratio=1.0,
+                   num_classes=2)  # fmt: skip
+PARAMS = init_params(CONFIG, seed=0)
+NUMBERS = (0, 1, -1, 7, 2**31 - 1, 2**31, 2**32, 2**53, 2**63 - 1, 2**63, 2**64, 10**30, 0.5, 1e308, None, True, "8",
+           [], {})  # fmt: skip
+
+
+def mutate(data: bytes, rng: np.random.Generator) -> bytes:
+    """One of: flipped bytes, another header length, a forged header entry, text noise in the header, a cut, a graft."""
+    out = bytearray(data)
+    kind = rng.integers(7)
+    length = int.from_bytes(data[:8], "little")
+    if kind == 0:
+        for _ in range(rng.integers(1, 9)):
+            out[rng.integers(len(out))] = rng.integers(256)
+    elif kind == 1:
+        out[:8] = int(rng.integers(0, 2**63, dtype=np.uint64) >> np.uint64(rng.integers(63))).to_bytes(8, "little")
+    elif kind in (2, 3):
+        header = json.loads(data[8 : 8 + length])
+        for _ in range(rng.integers(1, 4)):
+            forge(header, rng)
+        text = json.dumps(header).encode()
+        out[: 8 + length] = len(text).to_bytes(8, "little") + text
+    elif kind == 4:
+        for _ in range(rng.integers(1, 5)):
+            out[8 + rng.integers(length)] = rng.choice(list(b'{}[]",:0123456789eE-+.\\u\x00\xff'))
+    elif kind == 5:
+        out = out[: rng.integers(len(out))]
+    else:
+        first, second = sorted(rng.integers(len(out), size=2))
+        out[first:first] = out[first:second] * int(rng.integers(1, 4))
+    return bytes(out)
+
+
+def forge(header: dict, rng: np.random.Generator) -> None:
+    name = str(rng.choice([key for key in header if key != "__metadata__"] or ["x"]))
+    entry = header.get(name)
+    if not isinstance(entry, dict):
+        header[name] = NUMBERS[rng.integers(len(NUMBERS))]
+        return
+    kind, value = rng.integers(8), NUMBERS[rng.integers(len(NUMBERS))]
+    if kind == 0:
+        entry["shape"] = [value] * int(rng.integers(0, 70))
+    elif kind == 1 and isinstance(entry.get("shape"), list) and entry["shape"]:
+        entry["shape"][rng.integers(len(entry["shape"]))] = value
+    elif kind == 2:
+        entry["data_offsets"] = [value, NUMBERS[rng.integers(len(NUMBERS))]]
+    elif kind == 3 and isinstance(entry.get("data_offsets"), list):
+        near = int(rng.integers(-9, 9))
+        entry["data_offsets"] = [offset + near if type(offset) is int else offset for offset in entry["data_offsets"]]
+    elif kind == 4:
+        entry["dtype"] = ["F64", "F16", "BF16", "I8", "BOOL", "F8_E4M3", "f32", value][rng.integers(8)]
+    elif kind == 5:
+        entry.pop(str(rng.choice(list(entry)))) if entry else None
+    elif kind == 6:
+        header[str(rng.choice(["extra", "../x", "\x00", "x" * 300]))] = header.pop(name)
+    else:
+        header["__metadata__"] = value
+
+
+def attempt(read, path) -> bool:
+    """Whether the file was read. Any other error than CheckpointError ends the test."""
+    try:
+        read(path)
+    except CheckpointError:
+        return False
+    return True
+
+
+def test_mutated_safetensors(tmp_path):
+    data = save_bytes(PARAMS, {"format": "pt", "vit_config": json.dumps(CONFIG.to_dict())})
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(data)
+    assert attempt(load_checkpoint, path)
+    rng, read = np.random.default_rng(0), 0
+    for k in range(COUNT):
+        path.write_bytes(mutate(data, rng))
+        read += attempt(load_checkpoint if k % 8 == 0 else read_safetensors, path)
+    assert 0 < read < 0.6 * COUNT  # both sides of the fence are reached
+
+
+def test_memory_is_bounded_by_the_file(tmp_path):
+    """The tensors cost their bytes; the header, as Python objects, a few dozen times its own. No claim costs more."""
+    data = save_bytes(PARAMS)
+    path, rng = tmp_path / "w.safetensors", np.random.default_rng(1)
+    path.write_bytes(data)
+    attempt(read_safetensors, path)  # imports and caches
+    header = int.from_bytes(data[:8], "little")
+    tracemalloc.start()
+    try:
+        for _ in range(max(COUNT // 10, 100)):
+            mutated = mutate(data, rng)
+            path.write_bytes(mutated)
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            attempt(read_safetensors, path)
+            assert tracemalloc.get_traced_memory()[1] - before < len(mutated) + 40 * max(header, len(mutated) - header)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("shape", [[2**40], [2**31, 2**31], [0, 2**62], [2**62, 0, 2**62], [1] * 64])
+def test_claims_beyond_the_file(tmp_path, shape):
+    claim = {"dtype": "F32", "shape": shape, "data_offsets": [0, 4 * int(np.prod(shape, dtype=object))]}
+    text = json.dumps({"a": claim})
+    (tmp_path / "w").write_bytes(len(text).to_bytes(8, "little") + text.encode())
+    with pytest.raises(CheckpointError):
+        read_safetensors(tmp_path / "w")
+
+
+def test_mutated_npz(tmp_path):
+    rng, path = np.random.default_rng(2), tmp_path / "w.npz"
+    originals = []
+    for save in (np.savez, np.savez_compressed):
+        buffer = io.BytesIO()
+        save(buffer, **PARAMS)
+        originals.append(buffer.getvalue())
+    for k in range(max(COUNT // 10, 100)):
+        out = bytearray(originals[k % 2])
+        for _ in range(rng.integers(1, 9)):
+            out[rng.integers(len(out))] = rng.integers(256)
+        if k % 5 == 0:
+            out = out[: rng.integers(len(out))]
+        path.write_bytes(bytes(out))
+        attempt(read_npz, path)
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        buffer = io.BytesIO()
+        np.save(buffer, np.zeros(20_000_000, np.uint8))
+        archive.writestr("a.npy", buffer.getvalue())
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match="times its"):
+            read_npz(tmp_path / "w.npz")
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
