@@ -19,9 +19,26 @@ ELEMENTARY = 6.0
 ERF = 6.0  # both engines' erf: at most 3 ulp
 
 
+# Formats that NumPy has not: significant bits p (the leading one counted), so u = 2^-p, and the smallest normal number.
+# Both have float32's 8 bits of exponent. bfloat16: 7 bits stored (Kalamkar et al. 2019, table 1). TF32: 10 bits stored;
+# the inputs of a product are rounded to it, what is summed is float32 (NVIDIA A100 white paper 2020).
+LOW_PRECISION = {"bfloat16": (8, 2.0**-126), "tf32": (11, 2.0**-126)}
+
+
 def unit_roundoff(dtype) -> float:
-    r"""$u = \tfrac12 \varepsilon$: half the distance from 1 to the next number."""
+    r"""$u = \tfrac12 \varepsilon$: half the distance from 1 to the next number; with p significant bits $2^{-p}$."""
+    if dtype in LOW_PRECISION:
+        return 2.0 ** -LOW_PRECISION[dtype][0]
     return float(np.finfo(dtype).eps) / 2
+
+
+def smallest_normal(dtype) -> float:
+    """Below it, the error of a rounding is no longer relative."""
+    return LOW_PRECISION[dtype][1] if dtype in LOW_PRECISION else float(np.finfo(dtype).tiny)
+
+
+def dtype_name(dtype) -> str:
+    return dtype if dtype in LOW_PRECISION else np.dtype(dtype).name
 
 
 def gamma(n: int, u: float) -> float:
@@ -44,7 +61,7 @@ class Bounded:
         self.e = np.broadcast_to(np.where(np.isnan(e), np.inf, e), self.v.shape)  # 0 * inf: nothing is known
         self.dtype = dtype
         self.u = unit_roundoff(dtype)
-        self.tiny = float(np.finfo(dtype).tiny)
+        self.tiny = smallest_normal(dtype)
 
     # How errors from different sources come together: at worst, they add.
 
