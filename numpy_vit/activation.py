@@ -1,5 +1,6 @@
 r"""The activation that a configuration names: a table of stage pairs."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from vit_common.errors import ConfigError, nearest
 
 Array = np.ndarray
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, tuple[Callable[[Array], tuple[Array, Any]], Callable[[Array, Any], Array]]] = {
     "gelu": (gelu_forward, gelu_backward),
     "gelu_tanh": (gelu_tanh_forward, gelu_tanh_backward),
     "quick_gelu": (quick_gelu_forward, quick_gelu_backward),

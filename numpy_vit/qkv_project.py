@@ -37,7 +37,8 @@ def qkv_project_forward(
         parts, linears = [y for y, _ in stages], tuple(cache for _, cache in stages)
         note(tape, **dict(zip(NAMES, parts, strict=True)))
         return _heads(parts, heads), QkvProjectCache(linears, ())
-    bias, names = params.get("qkv.bias"), ("qkv.bias",) if "qkv.bias" in params else ()
+    bias = params.get("qkv.bias")
+    names: tuple[str, ...] = ("qkv.bias",) if "qkv.bias" in params else ()
     if "q_bias" in params:
         bias = np.concatenate((params["q_bias"], np.zeros_like(params["q_bias"]), params["v_bias"]))
         names = ("q_bias", "v_bias")

@@ -10,7 +10,7 @@ Array = np.ndarray
 
 
 class RelPosBiasCache(NamedTuple):
-    index: Array  # (T, T) of int
+    row: Array  # (T, T) of int, the row of the table that each score has
     rows: int
 
 
@@ -47,6 +47,6 @@ def rel_pos_bias_forward(table: Array, grid: tuple[int, int]) -> tuple[Array, Re
 def rel_pos_bias_backward(dbias: Array, cache: RelPosBiasCache) -> Array:
     """(1, NH, T, T) -> dtable (R, NH)."""
     rows = dbias[0].transpose(1, 2, 0).reshape(-1, dbias.shape[1])  # (T*T, NH)
-    order = np.argsort(cache.index.reshape(-1), kind="stable")
-    first = np.searchsorted(cache.index.reshape(-1)[order], np.arange(cache.rows))  # every row is used: no empty runs
+    order = np.argsort(cache.row.reshape(-1), kind="stable")
+    first = np.searchsorted(cache.row.reshape(-1)[order], np.arange(cache.rows))  # every row is used: no empty runs
     return np.add.reduceat(rows[order], first, axis=0)  # bias = table[index]

@@ -95,7 +95,7 @@ def pos_embed(x: Bounded, pos: Bounded) -> tuple[Bounded, Pullback]:
 
 
 def layer_norm(x: Bounded, weight: Bounded, bias: Bounded, eps: float) -> tuple[Bounded, Pullback]:
-    r"""Two passes: the mean's error $\gamma_D \operatorname{mean}|x|$ enters the centred values, and all else by them."""
+    r"""Two passes: the mean's error $\gamma_D \operatorname{mean}|x|$ enters the centred values, all else by them."""
     centred = x - x.mean(-1)
     rstd = ((centred * centred).mean(-1) + eps).rsqrt()
     xhat = centred * rstd

@@ -59,6 +59,8 @@ class VisionTransformer(Assembled):
         DtypeError: images that are not floating point.
     """
 
+    fixed_pos: Tensor  # a buffer, where the positions are sines and cosines
+
     def __init__(self, config: ViTConfig, attention: AttentionPath = "fused", seed: int | None = 0):
         nn.Module.__init__(self)
         self.config, self.is_plain = config, config.is_plain  # once: torch.compile cannot look into dataclass fields

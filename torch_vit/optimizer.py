@@ -45,7 +45,7 @@ def sgd_step(
         buffers = {name: optimizer.state[leaf]["momentum_buffer"] for name, leaf in leaves.items()}
     else:  # torch then keeps no buffer; the one step that it would hold is the decayed gradient
         rates = {name: weight_decay if decay is None or decay[name] else 0.0 for name in leaves}
-        buffers = {name: leaf.grad.add(leaf.detach(), alpha=rates[name]) for name, leaf in leaves.items()}
+        buffers = {name: grads[name].detach().add(leaf.detach(), alpha=rates[name]) for name, leaf in leaves.items()}
         optimizer.step()
     return {name: leaf.detach() for name, leaf in leaves.items()}, SgdState(buffers)
 
@@ -88,7 +88,8 @@ def clip_grad_norm(grads: Tensors, max_norm: float) -> tuple[dict[str, Tensor], 
         raise RangeError(f"max_norm={max_norm} must be positive; leave clipping out instead")
     leaves = _leaves(grads, grads)
     norm = nn.utils.clip_grad_norm_(leaves.values(), max_norm)
-    return {name: leaf.grad for name, leaf in leaves.items()}, float(norm)
+    clipped = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}  # every leaf has one
+    return clipped, float(norm)
 
 
 def parameter_groups(

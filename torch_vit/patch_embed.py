@@ -36,7 +36,7 @@ def patch_embed_forward(images: Tensor, weight: Tensor, bias: Tensor | None = No
     return F.conv2d(images, weight, bias, stride=weight.shape[2:]).flatten(2).transpose(1, 2)
 
 
-def check_divisible(images: Tensor, patch_size: tuple[int, int]) -> None:
+def check_divisible(images: Tensor, patch_size: tuple[int, ...]) -> None:
     check_shape("images", images, ("B", "C", "H", "W"))
     height, width = images.shape[2:]
     patch_h, patch_w = patch_size

@@ -34,7 +34,8 @@ class PatchStem(nn.Module):
         if self.norm_in is None:
             x = patch_embed_forward(inside, weight, bias)
         else:
-            x = linear_forward(self.norm_in(patchify(inside, (weight.shape[2], weight.shape[3]))), weight.flatten(1), bias)
+            patches = patchify(inside, (weight.shape[2], weight.shape[3]))
+            x = linear_forward(self.norm_in(patches), weight.flatten(1), bias)
         return x if self.norm is None else self.norm(x)
 
 

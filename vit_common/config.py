@@ -2,12 +2,23 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from vit_common.errors import ConfigError, nearest
 from vit_common.variant import Variant
 
 Pair = int | tuple[int, int]
+
+if TYPE_CHECKING:
+
+    class PairField:
+        """What a type checker is told of a field that takes a `Pair`: read back, it is always a pair."""
+
+        def __get__(self, config: object, owner: object = None) -> tuple[int, int]: ...
+        def __set__(self, config: object, value: Pair) -> None: ...
+
+else:
+    PairField = Pair
 
 
 @dataclass(frozen=True)
@@ -23,9 +34,9 @@ class ViTConfig(Variant):
             divide the width, an unknown choice, a rate outside [0, 1).
     """
 
-    image_size: Pair = 224
+    image_size: PairField = cast(Any, 224)
     """height and width of the image in pixels"""
-    patch_size: Pair = 16
+    patch_size: PairField = cast(Any, 16)
     """height and width of one patch in pixels"""
     in_channels: int = 3
     """colour channels C of the image"""
@@ -69,7 +80,7 @@ class ViTConfig(Variant):
             if not 0.0 <= rate < 1.0:
                 raise ConfigError(f"{name}={rate} is not a rate; expected 0 <= {name} < 1")
         for name in ("pos_embed", "pool"):
-            choices = self.__dataclass_fields__[name].type.__args__  # the strings of the Literal
+            choices = get_args(self.__dataclass_fields__[name].type)  # the strings of the Literal
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name}={getattr(self, name)!r} is unknown; {nearest(getattr(self, name), choices)}")
         (height, width), (patch_h, patch_w) = self.image_size, self.patch_size
@@ -149,7 +160,8 @@ class ViTConfig(Variant):
         for name in values:
             if name not in known:
                 raise ConfigError(f"ViTConfig has no field {name!r}; {nearest(name, known)}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**fields)
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> "ViTConfig":

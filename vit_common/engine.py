@@ -82,6 +82,8 @@ class EngineFactory(Protocol):
     """What a command line needs of an engine: its name, its own options (a dataclass), and how to make one."""
 
     name: str
-    Options: type
+
+    @property
+    def Options(self) -> type[Any]: ...
 
     def __call__(self, options: Any = None) -> Engine: ...
