@@ -8,6 +8,8 @@ import numpy as np
 
 from demo.train_together import Log
 from demo.verdict import PARTED, Verdict, relative_gap
+from vit_common.attention_maps import attention_probs
+from vit_common.attention_maps import class_attention as patch_attention
 from vit_common.config import ViTConfig
 from vit_common.plots import COLOURS, INK, figure, save, smooth, style
 
@@ -17,8 +19,8 @@ DIGITS = 6
 def class_attention(engine: Any, images: np.ndarray, labels: np.ndarray, config: ViTConfig) -> np.ndarray:
     """Attention of the class token over the patches in the last block, mean of the heads: (B, grid_h, grid_w)."""
     trace = engine.trace(images, labels, None, 0.0)
-    probs = trace.values[f"blocks.{config.depth - 1}.attn.probs"]  # (B, NH, T, T)
-    return probs[:, :, 0, 1:].mean(axis=1).reshape(-1, *config.grid_size)
+    last = attention_probs(trace.values, config.depth)[-1]  # (B, NH, T, T)
+    return patch_attention(last, prefix=1).mean(axis=1).reshape(-1, *config.grid_size)
 
 
 def draw(

@@ -19,6 +19,8 @@ VERBS = {
     "train": "train a model on digits, MNIST, Fashion-MNIST, CIFAR-10 or a folder of pictures",
     "eval": "loss and accuracy of a checkpoint on a test split",
     "classify": "the most probable classes of pictures",
+    "attend": "a picture of where the class token looks, and of attention rollout",
+    "convert": "write a checkpoint in another library's layout",
     "trace": "write every intermediate and gradient of one batch to a file, or compare with such a file",
     "info": "the table of stages: shapes, parameters, arithmetic, memory",
 }

@@ -158,8 +158,10 @@ class Variant:
             raise ConfigError("dist_head=True needs dist_token=True")
         if self.dist_head and (config.pool != "cls" or self.pre_logits):
             raise ConfigError("dist_head=True reads the class and the distillation token: pool='cls', pre_logits=0")
-        kv = self.kv_heads
-        if len(kv) != config.depth or any(h < 1 or config.num_heads % h for h in kv):
+        # Before a tuple of `depth` entries is made: a file may claim any depth.
+        given = self.num_kv_heads
+        kv = given if isinstance(given, tuple) else (given or config.num_heads,)
+        if (isinstance(given, tuple) and len(kv) != config.depth) or any(h < 1 or config.num_heads % h for h in kv):
             raise ConfigError(
                 f"num_kv_heads={self.num_kv_heads} must be one number, or {config.depth} (one for each block), "
                 f"each dividing num_heads={config.num_heads}"
