@@ -128,6 +128,26 @@ def test_claims_beyond_the_file(tmp_path, shape):
         read_safetensors(tmp_path / "w")
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "bytes_", "message"),
+    [
+        ([0, 8], [12, 20], 20, "starts at byte 12, expected 8"),  # a gap
+        ([0, 8], [4, 12], 12, "starts at byte 4, expected 8"),  # an overlap
+        ([0, 8], [0, 8], 8, "starts at byte 0, expected 8"),  # two names for the same bytes
+        ([0, 8], [8, 16], 17, "truncated or padded"),
+        ([0, 8], [8, 16], 15, "truncated or padded"),
+        ([0, 8], [8, 20], 20, "does not fill bytes 8 to 20"),
+        ([0, 8], [8, 12], 12, "does not fill bytes 8 to 12"),
+    ],
+)
+def test_ranges_must_tile_the_file(tmp_path, first, second, bytes_, message):
+    entries = {"a": first, "b": second}
+    text = json.dumps({name: {"dtype": "F32", "shape": [2], "data_offsets": at} for name, at in entries.items()})
+    (tmp_path / "w").write_bytes(len(text).to_bytes(8, "little") + text.encode() + bytes(bytes_))
+    with pytest.raises(CheckpointError, match=message):
+        read_safetensors(tmp_path / "w")
+
+
 def test_mutated_npz(tmp_path):
     rng, path = np.random.default_rng(2), tmp_path / "w.npz"
     originals = []

@@ -81,7 +81,7 @@ def load_checkpoint(
         params = chosen.load(tensors, found.config, found.name)
     except VitError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    kind = np.dtype(dtype) if dtype is not None else np.result_type(*params.values(), np.float32)
+    kind = np.dtype(dtype) if dtype is not None else np.result_type(*{p.dtype for p in params.values()}, np.float32)
     if kind.kind != "f":
         raise CheckpointError(f"{path}: parameters of dtype {kind} cannot be used; choose np.float32 or np.float64")
     return found.config, {name: np.array(p, dtype=kind, order="C") for name, p in params.items()}
