@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from parity_tests import foreign, harness, reproduce
+from parity_tests import foreign, harness, reproduce, traces
 from parity_tests.reproduce import pytest_collection_modifyitems, pytest_runtest_makereport  # noqa: F401
 
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
@@ -23,9 +23,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 def pytest_addoption(parser):
     reproduce.add_option(parser)
     parser.addoption("--engine", default="numpy_vit", help="module or .py file whose stage functions are tested")
+    parser.addoption("--traces", help="folder of trace files, of a program in any language, to compare")
 
 
 def pytest_configure(config):
+    if config.getoption("--traces"):
+        config.pluginmanager.register(traces.Plugin(config.getoption("--traces")))
     where = config.getoption("--engine")
     if where != "numpy_vit":
         harness.ENGINE = foreign.ForeignEngine(harness.load_engine(where), where)
