@@ -34,7 +34,7 @@ OWN = {
     "engine": ["test_trajectory.py"],
 }
 COLUMNS = "mutants", "killed", "equivalent", "survived", "not run"
-LATER = ["test_mlp.py", "test_multi_head.py", "test_encoder_block.py", "test_encoder.py", "test_head.py",
+LATER = ["test_contracts.py", "test_mlp.py", "test_multi_head.py", "test_encoder_block.py", "test_encoder.py", "test_head.py",
          "test_model.py", "test_optimizer.py", "test_second_order.py"]  # fmt: skip
 FEW, MANY = 25, 150  # examples a property
 RESULTS = ROOT / "build" / "mutants.jsonl"
@@ -134,6 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sample", type=int, help="only so many mutants, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of that draw")
     parser.add_argument("--fresh", action="store_true", help="run again what earlier runs judged")
+    parser.add_argument("--again", action="store_true", help="run survivors again, after the tests have changed")
     parser.add_argument("--report", action="store_true", help="run nothing: say what is known")
     options = parser.parse_args(arguments)
     files = options.file or [file for file in CORE if (ROOT / file).exists()]
@@ -141,6 +142,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.sample:
         chosen = sorted(everything, key=lambda m: random.Random(f"{options.seed} {m.key}").random())[: options.sample]
     results = {} if options.fresh or options.sample else known()
+    if options.again:
+        results = {where: result for where, result in results.items() if result["killed"]}
     if not options.report:
         run_all(chosen, results, keep=not options.sample)
     table = summarise(chosen, results)

@@ -43,6 +43,8 @@ COMPARISONS = {
 TRANSPOSES = {"T", "mT"}
 MOVES = {"swapaxes", "transpose", "copy", "clone", "detach", "contiguous", "astype", "flatten", "expand", "to"}
 LIBRARIES = {"np", "torch", "math", "F"}
+# Calls that cannot tell: a product is a product in any order, and NumPy takes every negative size for -1.
+SYMMETRIC = {"swapaxes", "minimum", "maximum", "multiply", "add"}
 BUILTINS = {"reversed", "abs", "list", "float", "int", "sorted"}
 
 
@@ -85,6 +87,8 @@ def _skipped(tree: ast.Module) -> set[ast.AST]:
                 roots.append(annotation)
             case ast.Raise():
                 roots += list(ast.iter_child_nodes(node))
+            case ast.Call(func=ast.Attribute(attr="reshape")):
+                roots += [n for a in node.args for n in ast.walk(a) if _is_minus_one(n)]
             case ast.Call(func=ast.Name(id="check_shape")):
                 roots += [n for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
     for node in tree.body:  # Array = np.ndarray, Path = Literal[...]
@@ -165,6 +169,10 @@ def _swaps(node: ast.AST, field: str) -> Iterator[tuple[str, Change]]:
             yield "exchange", _swap(field, i)
 
 
+def _is_minus_one(node: ast.AST) -> bool:
+    return isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and ast.unparse(node) == "-1"
+
+
 def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
@@ -225,7 +233,8 @@ def _constants(node: ast.Constant) -> Iterator[tuple[str, Change]]:
 
 
 def _calls(node: ast.Call) -> Iterator[tuple[str, Change]]:
-    yield from _swaps(node, "args")
+    if not (isinstance(node.func, ast.Attribute) and node.func.attr in SYMMETRIC):
+        yield from _swaps(node, "args")
     for i, keyword in enumerate(node.keywords):
         if keyword.arg is not None:
             yield "argument", _set(keywords=lambda old, i=i: old[:i] + old[i + 1 :])
