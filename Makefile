@@ -33,7 +33,7 @@ check: $(VENV)/.installed ## ruff and mypy
 report: $(VENV)/.installed ## the parity report: error of every stage, both engines
 	$(PY) -m parity_tests $(ARGS)
 
-mutants: $(VENV)/.installed ## plant known bugs in the NumPy engine, one at a time; the parity tests must catch each
+mutants: $(VENV)/.installed ## change one thing in an engine, one at a time: the parity tests must notice (hours; resumable)
 	$(ONE_THREAD) $(PY) -m pytest parity_tests/test_planted_bugs.py -n auto --maxprocesses 8 -v $(ARGS)
 
 bench: $(VENV)/.installed ## time both engines, stage by stage and whole
