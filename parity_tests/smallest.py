@@ -90,6 +90,19 @@ def composite(kind: str) -> Iterator[Case]:
         yield composite_case(kind, config, batch, seed=batch + dim)
 
 
+def vit() -> Iterator[Case]:
+    """And every kind of position and pooling, which few drawn examples put together."""
+    yield from composite("vit")
+    kinds = "learned", "sincos_1d", "sincos_2d", "none"
+    for kind, token, pooling, depth in product(kinds, (False, True), ("cls", "mean"), (0, 1)):
+        if token or pooling == "mean":
+            config = ViTConfig(
+                image_size=(2, 3), patch_size=1, in_channels=1, num_classes=2, depth=depth, num_heads=1, embed_dim=4,
+                mlp_ratio=1.0, pos_embed=kind, class_token=token, pool=pooling,
+            )  # fmt: skip
+            yield composite_case("vit", config, batch=2)
+
+
 def smallest(stage: str) -> list[Case]:
     own: Callable[[], Iterator[Case]] | None = globals().get(stage)
     return list(own() if own else composite(stage))

@@ -50,6 +50,24 @@ def torch_hessian_vector(case, labels, directions, dtype):
     }
 
 
+def gradient_rounding(case, labels):
+    r"""What rounding explains in the gradient itself, root mean square.
+
+    Terms of a gradient that cancel are rounded before they do, and so are their derivatives along a direction of size
+    one: LayerNorm's, over a row of equal numbers, are multiplied by $\varepsilon^{-1/2}$ and leave exactly nothing in
+    one order of operations and a rounding in another. The float32 run does not tell, where it leaves nothing too.
+    """
+    logits, _ = STAGE.forward(harness.ENGINE, case.arrays, case.options)
+    loss_forward, loss_backward = (
+        harness.stage_function(harness.ENGINE, f"cross_entropy_{way}") for way in ("forward", "backward")
+    )
+    dlogits = loss_backward(loss_forward(logits, labels, 0.1)[1])
+    bound = harness.derive_bounds(STAGE, case, np.float64, dlogits)
+    squares = np.concatenate([np.ravel(b) ** 2 for name, b in bound.items() if name != "y"])
+    known = squares[np.isfinite(squares)]
+    return np.sqrt(np.mean(known)) if known.size else np.inf
+
+
 @given(case=composite_cases("vit"), seed=seeds)
 @settings(max_examples=25)
 def test_hessian_vector_product(case, seed):
@@ -71,5 +89,5 @@ def test_hessian_vector_product(case, seed):
         return np.sqrt(np.mean(np.concatenate([np.ravel(run[n] - t) for n, t in theirs.items()]) ** 2))
 
     assert ours.keys() == theirs.keys()
-    floor = 64 * (1 + config.depth) * u64 * size
+    floor = 64 * (1 + config.depth) * u64 * size + gradient_rounding(case, labels)
     assert pooled(ours) <= 4 * u64 / u32 * pooled(single) + floor
