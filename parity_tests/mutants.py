@@ -27,8 +27,11 @@ CORE = [f"{engine}/{stage}.py" for engine in ("numpy_vit", "torch_vit") for stag
 # A file's stages in the harness, and its test files, where they are not named after it.
 CHECKS = {"attention": ("softmax", "attention"), "dropout": ("dropout", "drop_path"), "head": ("pool", "head"),
           "loss": ("cross_entropy",), "model": ("vit",), "optimizer": (), "engine": ()}  # fmt: skip
+FAST_CPU = "../tests/test_fast_cpu.py"  # the path of large float32 products
 OWN = {
-    "model": ["test_model.py", "test_second_order.py"],
+    "linear": ["test_linear.py", FAST_CPU],
+    "mlp": ["test_mlp.py", FAST_CPU],
+    "model": ["test_model.py", "test_second_order.py", "test_assembled.py"],
     "gelu": ["test_gelu.py", "test_mlp.py"],
     "pos_embed": ["test_pos_embed.py", "test_model.py"],
     "engine": ["test_trajectory.py"],

@@ -10,7 +10,7 @@ import numpy_vit
 import torch_vit
 from parity_tests.ordinary import Setting, model_case
 from parity_tests.strategies import normal
-from vit_common import ShapeError
+from vit_common import RangeError, ShapeError
 
 ENGINES = [(numpy_vit, np.asarray), (torch_vit, torch.from_numpy)]
 both_engines = pytest.mark.parametrize(("engine", "wrap"), ENGINES, ids=["numpy", "torch"])
@@ -145,3 +145,30 @@ def test_torch_draws_its_own_paths_where_the_input_is():
     dropped = torch_vit.dropout_forward(x, None, 0.25, training=True)
     assert abs(float((dropped > 0).double().mean()) - 0.75) <= 6 * (0.75 * 0.25 / 8000) ** 0.5
     assert torch_vit.dropout_forward(x, None, 0.25) is x
+
+
+def test_defaults_of_the_torch_modules():
+    """Fast attention and no dropped paths, unless asked for."""
+    for name in ("MultiHead", "EncoderBlock", "Encoder", "VisionTransformer"):
+        parameters = inspect.signature(getattr(torch_vit, name)).parameters
+        assert parameters["attention"].default == "fused"
+        assert parameters.get("drop_path_rate", inspect.Parameter("none", 1, default=0.0)).default == 0.0
+    assert inspect.signature(torch_vit.VisionTransformer).parameters["seed"].default == 0
+
+
+@both_engines
+def test_ranges_to_their_ends(engine, wrap):
+    """0 and 1 are legal smoothings, 0 is a legal rate; the next number beyond is not, nor is a rate of 1."""
+    logits, labels = wrap(normal(0, (2, 3))), wrap(np.array([0, 2]))
+    for smoothing in (0.0, 1.0):
+        engine.cross_entropy_forward(logits, labels, smoothing)
+    for smoothing in (np.nextafter(0, -1), np.nextafter(1, 2)):
+        with pytest.raises(RangeError, match="label_smoothing"):
+            engine.cross_entropy_forward(logits, labels, float(smoothing))
+    for forward, shape in ((engine.dropout_forward, (2, 3)), (engine.drop_path_forward, (2,))):
+        mask = wrap(np.ones(shape, bool))
+        for rate in (0.0, float(np.nextafter(1, 0))):
+            forward(logits, mask, rate)
+        for rate in (float(np.nextafter(0, -1)), 1.0):
+            with pytest.raises(RangeError, match="outside"):
+                forward(logits, mask, rate)

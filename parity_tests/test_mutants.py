@@ -1,0 +1,113 @@
+"""Mutation testing: what the mutator does and leaves alone, how a mutant dies, and a sample of the engines' mutants."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from parity_tests.mutants import CORE, EQUIVALENT, known
+from parity_tests.mutations import mutants
+from parity_tests.planting import ROOT
+
+SOURCE = '''"""Docstring 1."""
+import math
+
+def f(x: "int", n: int = 2) -> "str":
+    """Docstring 2."""
+    check_shape("x", x, ("B", 3))
+    if not 0.0 <= n < 1.0:
+        raise ValueError(f"n={n} is" " wrong 5")
+    y = g(x.T, n, axis=-1)[:, 1:]
+    y += x @ y
+    return {"weight": y} if n == 1 else -y
+'''
+
+
+def test_every_kind_of_change():
+    found = {(m.kind, m.before, m.after) for m in mutants("file.py", SOURCE)}
+    for change in [
+        ("number", "def f(x: 'int', n: int=2) -> 'str':", "def f(x: 'int', n: int=3) -> 'str':"),
+        ("number", "check_shape('x', x, ('B', 3))", "check_shape('x', x, ('B', 4))"),
+        ("statement", "check_shape('x', x, ('B', 3))", "(nothing)"),
+        ("comparison", "if not 0.0 <= n < 1.0:", "if not 0.0 < n < 1.0:"),
+        ("sign", "if not 0.0 <= n < 1.0:", "if 0.0 <= n < 1.0:"),
+        ("statement", "raise ValueError(f'n={n} is wrong 5')", "(nothing)"),
+        ("transpose", "y = g(x.T, n, axis=-1)[:, 1:]", "y = g(x, n, axis=-1)[:, 1:]"),
+        ("exchange", "y = g(x.T, n, axis=-1)[:, 1:]", "y = g(n, x.T, axis=-1)[:, 1:]"),
+        ("argument", "y = g(x.T, n, axis=-1)[:, 1:]", "y = g(x.T, n)[:, 1:]"),
+        ("slice", "y = g(x.T, n, axis=-1)[:, 1:]", "y = g(x.T, n, axis=-1)[:, :]"),
+        ("exchange", "y += x @ y", "y += y @ x"),
+        ("operator", "y += x @ y", "y -= x @ y"),
+        ("statement", "y += x @ y", "(nothing)"),
+        ("condition", "return {'weight': y} if n == 1 else -y", "return {'weight': y} if not n == 1 else -y"),
+        ("name", "return {'weight': y} if n == 1 else -y", "return {'weight_': y} if n == 1 else -y"),
+        ("sign", "return {'weight': y} if n == 1 else -y", "return {'weight': y} if n == 1 else y"),
+    ]:
+        assert change in found
+
+
+def test_what_is_left_alone():
+    for mutant in mutants("file.py", SOURCE):
+        for text in ("Docstring 1.", "Docstring 2.", "x: 'int'", "-> 'str'", "import math"):
+            assert text in mutant.source
+        if "raise" in mutant.source:
+            assert "raise ValueError(f'n={n} is wrong 5')" in mutant.source
+        assert "check_shape('x', x, ('B', " in mutant.source or mutant.kind in ("statement", "exchange")
+
+
+def test_keys_outlive_a_change_elsewhere():
+    first = mutants("file.py", SOURCE)
+    second = mutants("file.py", SOURCE.replace("import math", "import math\n\nz = f(1)"))
+    assert len({m.key for m in first}) == len(first)
+    assert len({m.source for m in first}) == len(first)
+    assert {m.key for m in first} < {m.key for m in second}
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess:
+    """A process without the threads of this one, so that it may fork."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="mutants run in forked processes")
+
+
+@needs_fork
+def test_how_a_mutant_dies():
+    """By a failing check, by an error, by a time limit, by taking the process with it; or not at all."""
+    done = python(
+        "-c",
+        "import json, os, time\n"
+        "from parity_tests.mutant_run import run\n"
+        "ends = lambda: 'a test', lambda: 1 / 0, lambda: time.sleep(60), lambda: os._exit(3), lambda: ''\n"
+        "print(json.dumps([run({}, end, 1.0)[:2] for end in ends]))\n",
+    )
+    want = [[True, "a test"], [True, "ZeroDivisionError: division by zero"], [True, "time limit"],
+            [True, "the process died"], [False, "passed"]]  # fmt: skip
+    assert json.loads(done.stdout) == want, done.stderr
+
+
+@needs_fork
+def test_a_sample_of_the_engines_mutants():
+    """Each killed, or listed as equivalent. `make mutants` runs them all."""
+    done = python("-m", "parity_tests.mutants", "--sample", "12", "--seed", "0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "12/12" in done.stderr
+
+
+def test_each_equivalent_mutant_exists_and_has_a_reason():
+    keys = {m.key: m for file in CORE for m in mutants(file, (ROOT / file).read_text())}
+    for entry in json.loads(EQUIVALENT.read_text()):
+        assert entry["key"] in keys, f"no mutant {entry['key']} any more: {entry}"
+        assert len(entry["why"]) > 10
+        mutant = keys[entry["key"]]
+        assert (entry["file"], entry["change"]) == (mutant.file, f"{mutant.before}  ->  {mutant.after}")
+
+
+def test_a_line_cut_short_is_left_out(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"file": "a.py", "key": "1", "killed": true}\n{"file": "a.py", "ke')
+    assert list(known(path)) == [("a.py", "1")]
