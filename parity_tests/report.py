@@ -50,14 +50,20 @@ def rows(outcome: Outcome) -> list[dict[str, Any]]:
     order = {name: i for i, name in enumerate(harness.STAGES)}
     found = []
     for (stage, dtype, tensor), row in outcome.records.items():
-        kind = "probable" if stage not in order or harness.STAGES[stage].kind == "composite" else "worst case"
+        of = harness.STAGES.get(plain(stage))
+        kind = "worst case" if of and of.kind == "leaf" and stage == of.name else "probable"
         kind = "exact" if row["of_bound"] == 0 else kind
         wide = row["of_bound"] < WIDE
         entry = {"stage": stage, "dtype": dtype, "tensor": tensor, "examples": int(row["examples"]),
                  "worst_eps": row["worst_eps"], "bound_eps": row["bound_eps"], "of_bound": row["of_bound"],
                  "wide": wide}  # fmt: skip
         found.append({**entry, "why": WHY_WIDE[kind]} if wide else entry)
-    return sorted(found, key=lambda r: (order.get(r["stage"], len(order)), r["stage"], r["dtype"], r["tensor"]))
+    return sorted(found, key=lambda r: (order.get(plain(r["stage"]), len(order)), r["stage"], r["dtype"], r["tensor"]))
+
+
+def plain(stage: str) -> str:
+    """The stage of which this is a form: "linear (torch)" and "linear, in loops" are linear."""
+    return stage.split(" (")[0].split(",")[0]
 
 
 def mutation_score(path: Path = SCORE) -> dict[str, dict[str, int]] | None:
@@ -89,13 +95,13 @@ def machine() -> dict[str, Any]:
 
 def summary(report: dict[str, Any]) -> str:
     """A line a stage and dtype: its worst tensor, and the tensor that came nearest to its bound."""
-    lines = [f"{'stage':15}{'dtype':9}{'examples':>9}{'worst error':>14} {'in':22}{'of bound':>9} {'in':22}{'wide':>5}"]
+    lines = [f"{'stage':27}{'dtype':9}{'examples':>9}{'worst error':>14} {'in':22}{'of bound':>9} {'in':22}{'wide':>5}"]
     for stage, dtype, group in groups(report["rows"]):
         worst = max(group, key=lambda r: r["worst_eps"])
         near = max(group, key=lambda r: r["of_bound"])
         wide = sum(r["wide"] for r in group)
         seen = f"{max(r['examples'] for r in group):>9}{worst['worst_eps']:>10.3g} eps {worst['tensor'][:21]:22}"
-        lines.append(f"{stage:15}{dtype:9}{seen}{near['of_bound']:>9.1%} {near['tensor'][:21]:22}{wide:>5}")
+        lines.append(f"{stage[:26]:27}{dtype:9}{seen}{near['of_bound']:>9.1%} {near['tensor'][:21]:22}{wide:>5}")
     tests = report["tests"]
     lines += [
         f"{tests['passed']} passed, {tests['failed']} failed, {tests['skipped']} skipped in {report['seconds']:.0f} s, "
