@@ -173,7 +173,8 @@ def run_all(chosen: list[Mutant], results: Results, keep: bool) -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     tests = sorted({t for m in todo for t in own_tests(m.file)})
     stages = sorted({stage for m in todo for stage in stages_of(m.file)})
-    for check in (mutant_run.stage_check(stages, FEW), mutant_run.pytest_check(tests, 3)):
+    checks = [mutant_run.stage_check(stages, FEW), mutant_run.pytest_check(tests, 3)]
+    for check in checks if keep else checks[:1]:  # a sample stands among the tests: they are run anyway
         sound = mutant_run.run({}, check, 1800.0)
         if sound.killed:
             raise SystemExit(f"the tests fail without a mutant: {sound.by}")
