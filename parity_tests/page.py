@@ -32,7 +32,7 @@ def render(report: dict[str, Any]) -> str:
         f"{html.escape(report['date'])}, profile {html.escape(report['profile'])}, {report['seconds']:.0f} s.</p>",
         failures(tests),
         "<h2>Worst error and bound, each stage</h2><p>In units of the dtype's eps of the tensor's largest value; "
-        "filled: the worst error seen over all examples, open: its bound. float64 counts both engines' errors.</p>",
+        "dot: the worst error seen over all examples, bar: its bound. float64 counts both engines' errors.</p>",
         overview(report["rows"]),
         "<h2>Every tensor</h2><p>In each small picture, from 10<sup>-3</sup> to 10<sup>9</sup> eps: the dot is "
         "the worst error, the bar its bound. <i>Of its bound</i> is the nearest that any element came to its own "
