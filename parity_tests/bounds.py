@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from parity_tests.tolerances import Bounded, concatenate, unit_roundoff
+from parity_tests.tolerances import ERF, Bounded, concatenate, unit_roundoff
 
 Pullback = Callable[[Bounded], dict[str, Bounded]]
 Grads = dict[str, Bounded]
@@ -110,8 +110,11 @@ def layer_norm(x: Bounded, weight: Bounded, bias: Bounded, eps: float) -> tuple[
 
 
 def gelu(x: Bounded) -> tuple[Bounded, Pullback]:
-    r"""$x\Phi(x)$ and $\Phi(x) + x\varphi(x)$, error through $\operatorname{erf}$ and $\exp$."""
-    cdf = ((x * math.sqrt(0.5)).erf() + 1.0) * 0.5
+    r"""$x\Phi(x)$ and $\Phi(x) + x\varphi(x)$, error through $\operatorname{erf}$ and $\exp$.
+
+    An engine may take $\Phi$ from erf, as here, or evaluate it itself as accurately as erf: that error on top.
+    """
+    cdf = (((x * math.sqrt(0.5)).erf() + 1.0) * 0.5).evaluated(ERF)
     pdf = (x * x * -0.5).exp() * (1.0 / math.sqrt(2.0 * math.pi))
     slope = cdf + x * pdf
     return x * cdf, lambda dy: {"x": dy * slope}

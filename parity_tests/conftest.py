@@ -11,7 +11,11 @@ from parity_tests.reproduce import pytest_collection_modifyitems, pytest_runtest
 
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile("smoke", max_examples=10, deadline=None, suppress_health_check=QUIET, print_blob=True)
-settings.register_profile("default", max_examples=150, deadline=None, suppress_health_check=QUIET, print_blob=True)
+# The same examples in every run, so that a failure is a change in the code and not in the draw; "explore" and "deep"
+# draw anew and keep what failed in the example database.
+settings.register_profile("default", max_examples=150, deadline=None, suppress_health_check=QUIET, print_blob=True,
+                          derandomize=True)  # fmt: skip
+settings.register_profile("explore", max_examples=150, deadline=None, suppress_health_check=QUIET, print_blob=True)
 settings.register_profile("deep", max_examples=3000, deadline=None, suppress_health_check=QUIET, print_blob=True)
 # Against a mutant: no shrinking, no replay, the same examples in every run.
 settings.register_profile("mutants", max_examples=int(os.environ.get("MUTANT_EXAMPLES", "25")), deadline=None,

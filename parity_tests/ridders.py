@@ -18,6 +18,7 @@ from parity_tests.tolerances import gamma, unit_roundoff
 SHRINK = 2.0  # a power of two: the steps are exact
 ROWS = 14
 FIRST = 0.25  # of the inputs' own size
+SAFETY = 10.0  # Ridders' estimate is of the error's order, not a bound on it; a wrong gradient is off by far more
 EXPONENTIAL = {"softmax", "cross_entropy", "gelu", "attention"}  # curved on a scale of 1, however large their input
 
 
@@ -74,7 +75,7 @@ def check_richardson(stage: Stage, case: Case, seed: int) -> None:
         return  # nothing is known of y, so nothing of its differences
     left, error = derivative(value, noise)
     right = sum(float(np.sum(grads[n] * d)) for n, d in directions.items())
-    assert_close(stage, left, right, error + right_error(grads, directions, bound))
+    assert_close(stage, left, right, SAFETY * error + right_error(grads, directions, bound))
 
 
 def direction(a: Array, seed: int, most: float) -> Array:

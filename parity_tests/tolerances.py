@@ -91,6 +91,10 @@ class Bounded:
     def _rounded(self, v, e, roundings: float = 1.0) -> Bounded:
         return self.new(v, self.join(e, roundings * self.u * (np.abs(v) + e)) + self.tiny)
 
+    def evaluated(self, roundings: float) -> Bounded:
+        """The same value from a library function that is accurate to so many units roundoff."""
+        return self._rounded(self.v, self.e, roundings)
+
     def _other(self, other) -> Bounded:
         return other if isinstance(other, Bounded) else self.new(other, 0.0)
 
