@@ -1,7 +1,7 @@
 """`python -m parity_tests.mutants`: change one thing in an engine, run its tests, and see whether they notice.
 
-Every stage file of both engines, every mutant of `mutations.py`. The harness checks of its stage run first; what
-survives them meets the stage's test file, then more examples, then the tests of the stages built on it. Results go to
+Every stage file of both engines, every mutant of `mutations.py`. First the harness checks of its stage; what survives
+meets the stage's test file, then the tests of the stages built on it, then more examples. Results go to
 build/mutants.jsonl as they come, so a run that is broken off goes on where it stopped; a whole run updates
 mutation_score.json. Survivors that no test could notice are listed in equivalent_mutants.json, each with its reason.
 
@@ -14,7 +14,7 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ SCORE = Path(__file__).with_name("mutation_score.json")
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.json")
 
 
+Round = tuple[Callable[[], str], float]
+Results = dict[tuple[str, str], dict[str, Any]]  # by file and key
+
+
 def own_tests(file: str) -> list[str]:
     stem = Path(file).stem
     tests = OWN.get(stem, [f"test_{stem}.py"])
@@ -63,28 +67,17 @@ def equivalent() -> dict[str, str]:
     return {entry["key"]: entry["why"] for entry in json.loads(EQUIVALENT.read_text())}
 
 
-def judge(mutant: Mutant) -> dict[str, Any]:
-    """All rounds, as a line of the results."""
-    from parity_tests import mutant_run
+def rounds(file: str) -> list[Round]:
+    """What a mutant of this file has to survive, the cheapest first: (what, seconds it may take)."""
+    from parity_tests.mutant_run import pytest_check, stage_check
 
-    module = mutant.file.removesuffix(".py").replace("/", ".")
-    own = own_tests(mutant.file)
-    later = [test for test in LATER if test not in own]
-    rounds = [
-        (mutant_run.stage_check(stages_of(mutant.file), FEW), 120.0),
-        (mutant_run.pytest_check(own, FEW), 300.0),
-        (mutant_run.pytest_check(own, MANY), 900.0),
-        (mutant_run.pytest_check(later, FEW), 900.0),
+    own = own_tests(file)
+    return [
+        (stage_check(stages_of(file), FEW), 120.0),
+        (pytest_check(own, FEW), 300.0),
+        (pytest_check([test for test in LATER if test not in own], FEW), 900.0),
+        (pytest_check(own, MANY), 900.0),
     ]
-    for check, limit in rounds:
-        verdict = mutant_run.run({module: mutant.source}, check, limit)
-        if verdict.killed:
-            break
-    row = {name: value for name, value in mutant._asdict().items() if name != "source"}
-    return {**row, "killed": verdict.killed, "by": verdict.by, "seconds": round(verdict.seconds, 2)}
-
-
-Results = dict[tuple[str, str], dict[str, Any]]  # by file and key
 
 
 def known(path: Path = RESULTS) -> Results:
@@ -178,13 +171,25 @@ def run_all(chosen: list[Mutant], results: Results, keep: bool) -> None:
         sound = mutant_run.run({}, check, 1800.0)
         if sound.killed:
             raise SystemExit(f"the tests fail without a mutant: {sound.by}")
-    for i, mutant in enumerate(todo, 1):
-        row = results[mutant.file, mutant.key] = judge(mutant)
-        if keep:
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-        state = "killed" if row["killed"] else "SURVIVED"
-        print(f"{i}/{len(todo)} {mutant.file}:{mutant.line} {state} ({row['by']}, {row['seconds']} s)", file=sys.stderr)
+    last = len(rounds(CORE[0]))
+    for number in range(last):  # round by round: most are killed in the first, soon
+        alive = []
+        for mutant in todo:
+            check, limit = rounds(mutant.file)[number]
+            module = mutant.file.removesuffix(".py").replace("/", ".")
+            verdict = mutant_run.run({module: mutant.source}, check, limit)
+            if not verdict.killed:
+                alive.append(mutant)
+            if verdict.killed or number == last - 1:
+                about = {name: value for name, value in mutant._asdict().items() if name != "source"}
+                results[mutant.file, mutant.key] = row = {**about, "killed": verdict.killed, "by": verdict.by}
+                if keep:
+                    with RESULTS.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
+            state = "killed" if verdict.killed else "survived" if number == last - 1 else f"survived round {number + 1}"
+            print(f"{mutant.file}:{mutant.line} {state} ({verdict.by}, {verdict.seconds:.1f} s)", file=sys.stderr)
+        print(f"round {number + 1} of {last}: {len(alive)} of {len(todo)} survived", file=sys.stderr)
+        todo = alive
 
 
 if __name__ == "__main__":
