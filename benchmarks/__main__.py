@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from vit_common.errors import VitError
 
-COMMANDS = ("stages", "model", "train", "memory", "cold", "scale", "cost", "peers", "gpu", "report")
+COMMANDS = ("stages", "model", "train", "profile", "memory", "cold", "scale", "cost", "peers", "gpu", "report")
 # The CPU set: command and arguments, so chosen that all of it takes less than 15 minutes on 2 cores.
 CPU_SET = (
     ["cost"],
@@ -17,6 +17,7 @@ CPU_SET = (
     ["stages", "--budget", "4"],
     ["model", "--presets", "vit_tiny_patch16_224", "vit_small_patch16_224", "mnist_patch4", "--budget", "10"],
     ["train", "--budget", "40"],
+    ["profile", "--repeats", "5"],
     ["scale", "--budget", "3"],
     ["memory", "--presets", "vit_small_patch16_224"],
     ["ladder"],

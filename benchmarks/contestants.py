@@ -9,6 +9,7 @@ import numpy as np
 
 from numpy_vit.data_parallel import parallel_loss_and_grads
 from numpy_vit.engine import NumpyEngine
+from numpy_vit.serve import serve
 from vit_common.config import ViTConfig
 from vit_common.masks import keyed_rng
 from vit_common.params import init_params
@@ -112,6 +113,33 @@ def torch_contestant(
 
     ceiling = "torch oneDNN" if fast and fast_cpu.AVAILABLE else "torch F.linear"
     return Contestant(name, ceiling, forward, gradients, step)
+
+
+def serving(case: Case) -> list[Contestant]:
+    """Inference that computes of the last block only the class token: a shortcut, exact, given to both engines."""
+    import torch
+
+    from numpy_vit.data_parallel import run, split
+    from torch_vit import Serving, VisionTransformer, fast_cpu, to_torch
+
+    if case.config.pool != "cls":
+        return []
+    served = Serving(VisionTransformer(case.config, seed=None))
+    served.model.load_state_dict(to_torch(case.params))
+
+    def by_numpy(images: Array) -> Array:
+        shares = split(len(images))
+        return np.concatenate(run(lambda share: serve(case.params, images[share], case.config), shares))
+
+    @torch.inference_mode()
+    def by_torch(images: Array) -> Array:
+        return served(torch.from_numpy(images)).numpy()
+
+    ceiling = "torch oneDNN" if fast_cpu.AVAILABLE else "torch F.linear"
+    return [
+        Contestant("numpy, class token alone", "numpy", by_numpy),
+        Contestant("torch, class token alone", ceiling, by_torch),
+    ]
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import argparse
 
 from benchmarks import common, machine, products, results
-from benchmarks.contestants import engines, make_case
+from benchmarks.contestants import engines, make_case, serving
 from benchmarks.measure import interleave
 
 HELP = "whole model, forward and forward+backward, both engines"
@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
         for preset in args.presets:
             for batch in args.batches:
                 case = make_case(preset, batch)
-                contestants = engines(case)
+                contestants = [*engines(case), *serving(case)]
                 parity = common.assert_parity(case, contestants, gradients=True)
                 for train in (False, True):
                     calls = common.calls(contestants, case, "gradients" if train else "forward")

@@ -64,6 +64,7 @@ from numpy_vit.rms_norm import rms_norm_backward, rms_norm_forward
 from numpy_vit.rope import rope_backward, rope_forward
 from numpy_vit.rope_mixed import rope_mixed_backward, rope_mixed_forward
 from numpy_vit.rope_table import centred_grid, patch_grid, pixel_grid, rope_table
+from numpy_vit.serve import serve
 from numpy_vit.silu import silu_backward, silu_forward
 from numpy_vit.token_pool import token_pool_backward, token_pool_forward
 from numpy_vit.token_stem import token_stem_backward, token_stem_forward
@@ -94,24 +95,23 @@ __all__ = [
     "attention_pool_forward", "biased_attention_backward", "biased_attention_forward", "block_bias_backward",
     "block_bias_forward", "branch_backward", "branch_forward", "centred_grid", "class_token_backward",
     "class_token_forward", "clip_grad_norm", "cross_entropy_backward", "cross_entropy_forward",
-    "diff_attention_backward", "diff_attention_forward", "drop_path_backward", "drop_path_forward",
-    "dropout_backward", "dropout_forward", "encoder_backward", "encoder_block_backward", "encoder_block_forward",
-    "encoder_forward", "erf", "gated_mlp_backward", "gated_mlp_forward", "gelu_backward", "gelu_forward",
-    "gelu_tanh_backward", "gelu_tanh_forward", "grouped_query_backward", "grouped_query_forward", "head_backward",
-    "head_forward", "layer_norm_backward", "layer_norm_forward", "layer_scale_backward", "layer_scale_forward",
-    "linear_backward", "linear_forward", "mae_backward", "mae_forward", "mae_loss_backward", "mae_loss_forward",
-    "mask_tokens_backward", "mask_tokens_forward", "merge_heads", "mlp_backward", "mlp_forward",
-    "multi_head_backward", "multi_head_forward", "norm_backward", "norm_forward", "parallel_block_backward",
-    "parallel_block_forward", "parallel_things_block_backward", "parallel_things_block_forward",
-    "patch_dropout_backward", "patch_dropout_forward", "patch_embed_backward", "patch_embed_forward", "patch_grid",
-    "patch_resize_backward", "patch_resize_forward", "patch_stem_backward", "patch_stem_forward", "patchify",
-    "pixel_grid", "pool_backward", "pool_forward", "pos_embed_backward", "pos_embed_forward", "pos_resize_backward",
-    "pos_resize_forward", "prefix_tokens_backward", "prefix_tokens_forward", "qk_positions_backward",
-    "qk_positions_forward", "qkv_project_backward", "qkv_project_forward", "quick_gelu_backward",
-    "quick_gelu_forward", "rel_pos_bias_backward", "rel_pos_bias_forward", "relu_backward", "relu_forward",
-    "resize_matrix", "rms_norm_backward", "rms_norm_forward", "rope_backward", "rope_forward",
-    "rope_mixed_backward", "rope_mixed_forward", "rope_table", "sgd_init", "sgd_step", "silu_backward",
-    "silu_forward", "sincos_1d", "sincos_2d", "softmax_backward", "softmax_forward", "split_heads",
-    "token_pool_backward", "token_pool_forward", "token_stem_backward", "token_stem_forward", "unpatchify",
-    "vit_backward", "vit_forward",
+    "diff_attention_backward", "diff_attention_forward", "drop_path_backward", "drop_path_forward", "dropout_backward",
+    "dropout_forward", "encoder_backward", "encoder_block_backward", "encoder_block_forward", "encoder_forward", "erf",
+    "gated_mlp_backward", "gated_mlp_forward", "gelu_backward", "gelu_forward", "gelu_tanh_backward",
+    "gelu_tanh_forward", "grouped_query_backward", "grouped_query_forward", "head_backward", "head_forward",
+    "layer_norm_backward", "layer_norm_forward", "layer_scale_backward", "layer_scale_forward", "linear_backward",
+    "linear_forward", "mae_backward", "mae_forward", "mae_loss_backward", "mae_loss_forward", "mask_tokens_backward",
+    "mask_tokens_forward", "merge_heads", "mlp_backward", "mlp_forward", "multi_head_backward", "multi_head_forward",
+    "norm_backward", "norm_forward", "parallel_block_backward", "parallel_block_forward",
+    "parallel_things_block_backward", "parallel_things_block_forward", "patch_dropout_backward",
+    "patch_dropout_forward", "patch_embed_backward", "patch_embed_forward", "patch_grid", "patch_resize_backward",
+    "patch_resize_forward", "patch_stem_backward", "patch_stem_forward", "patchify", "pixel_grid", "pool_backward",
+    "pool_forward", "pos_embed_backward", "pos_embed_forward", "pos_resize_backward", "pos_resize_forward",
+    "prefix_tokens_backward", "prefix_tokens_forward", "qk_positions_backward", "qk_positions_forward",
+    "qkv_project_backward", "qkv_project_forward", "quick_gelu_backward", "quick_gelu_forward",
+    "rel_pos_bias_backward", "rel_pos_bias_forward", "relu_backward", "relu_forward", "resize_matrix",
+    "rms_norm_backward", "rms_norm_forward", "rope_backward", "rope_forward", "rope_mixed_backward",
+    "rope_mixed_forward", "rope_table", "serve", "sgd_init", "sgd_step", "silu_backward", "silu_forward", "sincos_1d",
+    "sincos_2d", "softmax_backward", "softmax_forward", "split_heads", "token_pool_backward", "token_pool_forward",
+    "token_stem_backward", "token_stem_forward", "unpatchify", "vit_backward", "vit_forward",
 ]  # fmt: skip

@@ -53,6 +53,7 @@ from torch_vit.rms_norm import rms_norm_forward
 from torch_vit.rope import rope_forward
 from torch_vit.rope_mixed import rope_mixed_forward
 from torch_vit.rope_table import centred_grid, patch_grid, pixel_grid, rope_table
+from torch_vit.serve import Serving, serve
 from torch_vit.silu import silu_forward
 from torch_vit.tape import Tap, Tape
 from torch_vit.token_pool import token_pool_forward
@@ -74,22 +75,21 @@ VARIANTS = (
 )  # fmt: skip
 
 __all__ = [
-    "STAGES", "VARIANTS", "BranchNames", "Encoder", "EncoderBlock", "LayerNorm", "ManualMultiHead", "Mlp",
-    "MultiHead", "Positions", "Tap", "Tape", "VisionTransformer", "activated_mlp_forward", "activation_forward",
-    "adamw_init", "adamw_step", "assembled_attention_forward", "assembled_block_forward",
-    "assembled_encoder_forward", "assembled_features_forward", "assembled_forward", "assembled_head_forward",
-    "attention_forward", "attention_mask_bias", "attention_pool_forward", "biased_attention_forward",
-    "block_bias_forward", "branch_forward", "centred_grid", "class_token_forward", "clip_grad_norm",
-    "cross_entropy_forward", "diff_attention_forward", "drop_path_forward", "dropout_forward",
-    "encoder_block_forward", "encoder_forward", "erf", "fused_attention_forward", "gated_mlp_forward",
-    "gelu_forward", "gelu_tanh_forward", "grouped_query_forward", "head_forward", "layer_norm_forward",
-    "layer_scale_forward", "linear_forward", "mae_forward", "mae_loss_forward", "mask_tokens_forward",
-    "merge_heads", "mlp_forward", "multi_head_forward", "norm_forward", "parallel_block_forward",
-    "parallel_things_block_forward", "parameter_groups", "patch_dropout_forward", "patch_embed_forward",
-    "patch_grid", "patch_resize_forward", "patch_stem_forward", "patchify", "pixel_grid", "pool_forward",
-    "pos_embed_forward", "pos_resize_forward", "prefix_tokens_forward", "qk_positions_forward",
-    "qkv_project_forward", "quick_gelu_forward", "rel_pos_bias_forward", "relu_forward", "resize_matrix",
-    "rms_norm_forward", "rope_forward", "rope_mixed_forward", "rope_table", "sgd_init", "sgd_step", "silu_forward",
-    "sincos_1d", "sincos_2d", "softmax_forward", "split_heads", "to_numpy", "to_torch", "token_pool_forward",
-    "token_stem_forward", "unpatchify", "vit_forward",
+    "STAGES", "VARIANTS", "BranchNames", "Encoder", "EncoderBlock", "LayerNorm", "ManualMultiHead", "Mlp", "MultiHead",
+    "Positions", "Serving", "Tap", "Tape", "VisionTransformer", "activated_mlp_forward", "activation_forward",
+    "adamw_init", "adamw_step", "assembled_attention_forward", "assembled_block_forward", "assembled_encoder_forward",
+    "assembled_features_forward", "assembled_forward", "assembled_head_forward", "attention_forward",
+    "attention_mask_bias", "attention_pool_forward", "biased_attention_forward", "block_bias_forward",
+    "branch_forward", "centred_grid", "class_token_forward", "clip_grad_norm", "cross_entropy_forward",
+    "diff_attention_forward", "drop_path_forward", "dropout_forward", "encoder_block_forward", "encoder_forward",
+    "erf", "fused_attention_forward", "gated_mlp_forward", "gelu_forward", "gelu_tanh_forward",
+    "grouped_query_forward", "head_forward", "layer_norm_forward", "layer_scale_forward", "linear_forward",
+    "mae_forward", "mae_loss_forward", "mask_tokens_forward", "merge_heads", "mlp_forward", "multi_head_forward",
+    "norm_forward", "parallel_block_forward", "parallel_things_block_forward", "parameter_groups",
+    "patch_dropout_forward", "patch_embed_forward", "patch_grid", "patch_resize_forward", "patch_stem_forward",
+    "patchify", "pixel_grid", "pool_forward", "pos_embed_forward", "pos_resize_forward", "prefix_tokens_forward",
+    "qk_positions_forward", "qkv_project_forward", "quick_gelu_forward", "rel_pos_bias_forward", "relu_forward",
+    "resize_matrix", "rms_norm_forward", "rope_forward", "rope_mixed_forward", "rope_table", "serve", "sgd_init",
+    "sgd_step", "silu_forward", "sincos_1d", "sincos_2d", "softmax_forward", "split_heads", "to_numpy", "to_torch",
+    "token_pool_forward", "token_stem_forward", "unpatchify", "vit_forward",
 ]  # fmt: skip
