@@ -64,7 +64,7 @@ from numpy_vit.rms_norm import rms_norm_backward, rms_norm_forward
 from numpy_vit.rope import rope_backward, rope_forward
 from numpy_vit.rope_mixed import rope_mixed_backward, rope_mixed_forward
 from numpy_vit.rope_table import centred_grid, patch_grid, pixel_grid, rope_table
-from numpy_vit.serve import serve
+from numpy_vit.serve import predict, serve
 from numpy_vit.silu import silu_backward, silu_forward
 from numpy_vit.token_pool import token_pool_backward, token_pool_forward
 from numpy_vit.token_stem import token_stem_backward, token_stem_forward
@@ -107,7 +107,7 @@ __all__ = [
     "patch_dropout_forward", "patch_embed_backward", "patch_embed_forward", "patch_grid", "patch_resize_backward",
     "patch_resize_forward", "patch_stem_backward", "patch_stem_forward", "patchify", "pixel_grid", "pool_backward",
     "pool_forward", "pos_embed_backward", "pos_embed_forward", "pos_resize_backward", "pos_resize_forward",
-    "prefix_tokens_backward", "prefix_tokens_forward", "qk_positions_backward", "qk_positions_forward",
+    "predict", "prefix_tokens_backward", "prefix_tokens_forward", "qk_positions_backward", "qk_positions_forward",
     "qkv_project_backward", "qkv_project_forward", "quick_gelu_backward", "quick_gelu_forward",
     "rel_pos_bias_backward", "rel_pos_bias_forward", "relu_backward", "relu_forward", "resize_matrix",
     "rms_norm_backward", "rms_norm_forward", "rope_backward", "rope_forward", "rope_mixed_backward",

@@ -20,6 +20,7 @@ import numpy as np
 
 from numpy_vit.loss import cross_entropy_backward, cross_entropy_forward
 from numpy_vit.model import VitCache, vit_backward, vit_forward
+from numpy_vit.serve import predict
 from vit_common.blas import blas_threads, one_blas_thread
 from vit_common.config import ViTConfig
 
@@ -31,7 +32,7 @@ def parallel_predict(
 ) -> Array:
     """images (B, C, H, W) -> logits (B, K), those of `vit_forward`. `workers`: see `parallel_loss_and_grads`."""
     shares = split(len(images), workers)
-    return np.concatenate(run(lambda share: vit_forward(params, images[share], config)[0], shares))
+    return np.concatenate(run(lambda share: predict(params, images[share], config), shares))
 
 
 def parallel_loss_and_grads(
