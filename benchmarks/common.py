@@ -24,7 +24,7 @@ def add_options(parser: argparse.ArgumentParser, presets: str = "", batches: str
         "--budget", type=float, default=40.0, help="seconds a case may take; three rounds are always made"
     )
     parser.add_argument(
-        "--label", default=None, help="suffix of the result file (default: the kernel of NumPy's BLAS)"
+        "--label", default=None, help="suffix of the result file (default: processor and BLAS kernel)"
     )
     if presets:
         parser.add_argument("--presets", nargs="+", default=presets.split(), help="models")
@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser, presets: str = "", batches: str
 
 def start(command: str, args: argparse.Namespace) -> dict[str, Any]:
     """The frame of a result: everything but the rows."""
-    label = machine.kernel() if args.label is None else args.label
+    label = machine.label() if args.label is None else args.label
     return {
         "command": command,
         "label": label,

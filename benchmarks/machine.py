@@ -4,6 +4,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import re
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -61,9 +62,15 @@ def blas() -> list[dict[str, Any]]:
 
 
 def kernel() -> str:
-    """The kernel of NumPy's BLAS, e.g. "haswell", for the names of result files."""
+    """The kernel of NumPy's BLAS, e.g. "haswell"."""
     names = [lib["architecture"] for lib in blas() if lib["user_api"] == "blas" and lib["architecture"]]
     return names[0].lower() if names else "unknown"
+
+
+def label() -> str:
+    """For the names of result files, so that another machine's are not overwritten: "amd-epyc-avx2-haswell"."""
+    words = re.findall(r"[a-z0-9]+", f"{_processor()} {kernel()}".lower())
+    return "-".join(dict.fromkeys(words))
 
 
 def cores() -> int:
