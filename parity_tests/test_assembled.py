@@ -34,6 +34,10 @@ VARIANTS = [
     {"rope": "dinov3", "rope_half": True, "rope_temperature": 100.0, "pos_embed": "none", "reg_tokens": 3,
      "layer_scale": 1e-2, "layer_scale_names": "gamma"},
     {"reg_tokens": 3, "pos_embed_registers": False, "pos_grid": (3, 2)},
+    {"rope": "mixed"}, {"rope": "mixed", "rope_grid_indexing": "xy", "rope_grid_offset": 0.3},
+    {"rope": "axial", "rope_ref_grid": (4, 5), "rope_grid_indexing": "xy", "rope_grid_offset": 0.3},
+    {"rope": "axial", "rope_freqs": "pixel", "rope_grid_indexing": "xy", "rope_max_res": 100},
+    {"rope": "dinov3", "rope_grid_indexing": "xy", "rope_grid_offset": 0.3},
 ]  # fmt: skip
 SMALL = {"image_size": (16, 24), "patch_size": 8, "num_classes": 5, "embed_dim": 24, "depth": 2, "num_heads": 2}
 

@@ -17,6 +17,7 @@ from vit_common import ViTConfig, init_params, make_masks
 U = unit_roundoff(np.float64)
 CONFIG = ViTConfig(image_size=(4, 6), patch_size=2, in_channels=2, num_classes=5, embed_dim=8, depth=3, num_heads=2)
 DROPPING = CONFIG.replace(pos_drop_rate=0.1, attn_drop_rate=0.2, proj_drop_rate=0.1, drop_path_rate=0.3)
+VARIANT = CONFIG.replace(norm="rms", layer_scale=0.1)  # its cache is the assembled model's
 WORKERS = (1, 2, 3, 5, 8)
 
 
@@ -39,7 +40,7 @@ def unsplit(params, x, labels, config, masks, smoothing):
 
 @settings(max_examples=10)
 @given(
-    config=st.sampled_from([CONFIG, DROPPING]), images=st.integers(1, 6), workers=st.sampled_from(WORKERS),
+    config=st.sampled_from([CONFIG, DROPPING, VARIANT]), images=st.integers(1, 6), workers=st.sampled_from(WORKERS),
     smoothing=st.sampled_from([0.0, 0.1]), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_shares_are_the_batch(config, images, workers, smoothing, seed):
