@@ -17,7 +17,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check report mutants bench docs clean distclean
+.PHONY: help demo test check report mutants coverage bench docs clean distclean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 12
@@ -36,7 +36,11 @@ report: $(VENV)/.installed ## the parity report: error of every stage, both engi
 	$(PY) -m parity_tests $(ARGS)
 
 mutants: $(VENV)/.installed ## change one thing in an engine, one at a time: the parity tests must notice (hours; resumable)
-	$(ONE_THREAD) $(PY) -m pytest parity_tests/test_planted_bugs.py -n auto --maxprocesses 8 -v $(ARGS)
+	$(ONE_THREAD) $(PY) -m parity_tests.mutants $(ARGS)
+
+coverage: $(VENV)/.installed ## every branch of numpy_vit is taken by the parity tests
+	$(ONE_THREAD) $(PY) -m pytest parity_tests -n auto --maxprocesses 8 --cov=numpy_vit --cov-branch \
+	  --cov-report=term-missing:skip-covered --cov-fail-under=100 $(ARGS)
 
 bench: $(VENV)/.installed ## time both engines, stage by stage and whole
 	$(PY) -m benchmarks $(ARGS)

@@ -1,25 +1,32 @@
-"""Run tests against one mutant, in a forked child: what is slow to import is imported once, in the parent.
+"""A mutant in a forked child of a process that has everything imported: the change is put into the modules in use.
 
-The parent must not have imported either engine; the child's imports then go through the hook that holds the mutant.
+So a mutant costs neither imports nor collection of tests, only its tests up to the first that fails.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
+import gc
+import math
 import os
+import resource
 import select
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple
 
-from parity_tests.planting import ROOT, Planted
+import pytest
 
-MEMORY = 12 << 30  # bytes of address space: a mutant may ask for an absurd array
+from parity_tests.planting import ROOT
+
+MEMORY = 8 << 30  # bytes of address space: a mutant may ask for an absurd array
+PATIENCE = 60  # how often the parent waits ten seconds for the next test of a child that hangs
+BEAT, HEART = "\0", list[int]()  # what a child says between two tests, and where
 TRIAL = """
 import torch
 from hypothesis import given, strategies as st
@@ -39,111 +46,127 @@ class Verdict(NamedTuple):
     seconds: float
 
 
-def warm_up() -> None:
-    """Import what every child needs and no mutant changes."""
-    import hypothesis.strategies
-    import numpy
-    import pytest
-    import scipy.special
-    import torch.func
-
-    import vit_common
-    import vit_common.masks
-    import vit_common.recipe
-    import vit_common.tape
-
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        trial = Path(folder, "test_trial.py")  # pytest, hypothesis and autograd load much only when they are used
-        trial.write_text(TRIAL)
-        pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:pytest_cov", str(trial)])
-    del hypothesis, numpy, scipy, vit_common
-    assert not {"numpy_vit", "torch_vit"} & set(sys.modules), "an engine was imported before its mutants"
-
-
-class _FirstFailure:
-    """A pytest plugin that remembers the first test that failed."""
-
-    node = ""
-
-    def pytest_runtest_logreport(self, report) -> None:
-        if report.failed and not self.node:
-            self.node = report.nodeid.split("/")[-1]
-
-    def pytest_collectreport(self, report) -> None:
-        if report.failed and not self.node:
-            self.node = f"import of {report.nodeid.split('/')[-1]}"
-
-
 Check = Callable[[], str]  # says what failed first, or nothing
 
 
-def stage_check(stages: Sequence[str], examples: int) -> Check:
-    """The harness checks of these stages: a tenth of pytest's time, and enough for most mutants."""
+def warm_up() -> None:
+    """Pytest, hypothesis and autograd load much only when they are used: let the parent do it, once for all."""
+    import torch
 
-    def check() -> str:
-        import numpy_vit
-        from parity_tests.stage_checks import failure
-
-        for stage in stages:
-            if failure(numpy_vit, stage, examples):
-                return f"harness checks of {stage}"
-        return ""
-
-    return check
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
+        trial = Path(folder, "test_trial.py")
+        trial.write_text(TRIAL)
+        pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:pytest_cov", str(trial)])
 
 
-def pytest_check(tests: Sequence[str], examples: int) -> Check:
-    """Test files, with so many examples a property."""
-
-    def check() -> str:
-        import pytest
-
-        os.environ |= {"HYPOTHESIS_PROFILE": "mutants", "MUTANT_EXAMPLES": str(examples)}
-        first = _FirstFailure()
-        quiet = "ignore::pytest.PytestAssertRewriteWarning"  # what the parent imported is not rewritten
-        options = ["-x", "-q", "-p", "no:xdist", "-p", "no:pytest_cov", "-W", quiet]
-        code = pytest.main([*options, *(f"parity_tests/{test}" for test in tests)], plugins=[first])
-        return "" if code == 0 else first.node or f"pytest exit {int(code)}"
-
-    return check
+# ---- the child -------------------------------------------------------------------------------------------------
 
 
-def run(sources: dict[str, str], check: Check, limit: float) -> Verdict:
-    """Check engines of these sources (dotted module -> text); killed if that fails or takes longer than `limit` s."""
+def run(check: Check) -> Verdict:
+    """Run the check in a child: killed if it fails, dies, or takes longer than it allows itself."""
+    gc.freeze()  # no collection in the child touches, and so copies, what the parent has
     start = time.monotonic()
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         os.close(reading)
-        _child(sources, check, writing)
+        _child(check, writing)
     os.close(writing)
-    ready, _, _ = select.select([reading], [], [], limit)
-    said = os.read(reading, 4096).decode() if ready else "time limit"
-    if not ready:
+    said, waited = "", 0
+    while waited < PATIENCE:  # in pieces, so that a parent that was stopped meanwhile does not count the pause
+        waited += 1
+        if select.select([reading], [], [], 10.0)[0]:
+            heard = os.read(reading, 4096).decode()
+            if not heard:
+                break
+            said, waited = said + heard.strip(BEAT), 0
+    else:
         os.kill(child, signal.SIGKILL)
     os.close(reading)
-    os.waitpid(child, 0)
-    seconds = time.monotonic() - start
-    return Verdict(said != "passed", said or "the process died", seconds)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if not said:
+        said = "time limit" if -code in (signal.SIGXCPU, signal.SIGKILL) else f"the process died ({code})"
+    return Verdict(said != "passed", said, time.monotonic() - start)
 
 
-def _child(sources: dict[str, str], check: Check, writing: int) -> None:
+def allow(seconds: float) -> None:
+    """Of processor time, from now on: by the clock, a mutant would die of a machine that is busy or paused."""
+    if HEART:
+        os.write(HEART[0], BEAT.encode())
+    ends = math.ceil(time.process_time() + seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (ends, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+def _child(check: Check, writing: int) -> None:
     said = ""
+    HEART.append(writing)
     try:
-        import resource
-
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nothing, stream)
-        os.chdir(ROOT)
-        sys.meta_path.insert(0, Planted(sources))
-        sys.dont_write_bytecode = True
         said = check() or "passed"
     except BaseException as error:
         said = f"{type(error).__name__}: {error}"
     finally:
-        os.write(writing, (said or "nothing said")[:4000].encode())
+        os.write(writing, (said or "nothing said")[:1000].encode())
         os._exit(0)
+
+
+# ---- the change ------------------------------------------------------------------------------------------------
+
+
+def patch(module: ModuleType, source: str) -> None:
+    """Let a module do what `source` says, and with it everything that has imported from it.
+
+    Functions and classes stay the same objects, with new insides; a constant is replaced wherever it was imported.
+    """
+    before = dict(vars(module))
+    exec(compile(source, str(module.__file__), "exec"), vars(module))
+    for name, new in list(vars(module).items()):
+        old = before.get(name)
+        if old is None or old is new or name.startswith("__"):
+            continue
+        if isinstance(new, (FunctionType, type)) and new.__module__ == module.__name__:
+            _transplant(old, new)
+            setattr(module, name, old)
+        elif isinstance(new, dict):
+            old.clear()
+            old.update(new)
+            setattr(module, name, old)
+        else:
+            for other in _importers(module.__name__):
+                if vars(other).get(name) is old:
+                    setattr(other, name, new)
+
+
+def _transplant(old: Any, new: Any) -> None:
+    if isinstance(new, FunctionType):
+        old.__code__, old.__defaults__, old.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
+        return
+    for name, value in vars(new).items():
+        if name in ("__dict__", "__weakref__", "__module__"):
+            continue
+        function = getattr(value, "__func__", value)
+        for variable, cell in zip(*_closure(function), strict=True):
+            if variable == "__class__":  # what super() looks at
+                cell.cell_contents = old
+        setattr(old, name, value)
+
+
+def _closure(function: Any) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    if not isinstance(function, FunctionType):
+        return (), ()
+    return function.__code__.co_freevars, function.__closure__ or ()
+
+
+def _importers(name: str) -> list[ModuleType]:
+    """The project's modules that say `from name import`."""
+    found = []
+    for module in list(sys.modules.values()):
+        path = Path(getattr(module, "__file__", None) or "/")
+        if path.parent.parent == ROOT and f"from {name} import" in path.read_text():
+            found.append(module)
+    return found

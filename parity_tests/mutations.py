@@ -5,8 +5,8 @@ flags, names in strings, bounds of slices, the order of arguments, of tuples and
 arguments (left out), one-argument functions (left out), statements (left out).
 
 What it leaves alone: docstrings, annotations, type aliases, imports, the text of error messages and the labels given to
-`check_shape` (the conditions that lead to an error are changed). Its limit: one change at a time, and none that needs
-understanding; the planted bugs are the other half.
+`check_shape` (the conditions that lead to an error are changed), and `strict=` of `zip`, an assertion that fails in no
+right program. Its limit: one change at a time, and none that needs understanding; the planted bugs are the other half.
 """
 
 from __future__ import annotations
@@ -51,27 +51,32 @@ BUILTINS = {"reversed", "abs", "list", "float", "int", "sorted"}
 def mutants(file: str, source: str) -> list[Mutant]:
     """Every mutant of the file, in the order of its lines."""
     tree = ast.parse(source)
-    nodes = list(ast.walk(tree))
-    parents = {child: parent for parent in nodes for child in ast.iter_child_nodes(parent)}
+    parents = {child: parent for parent in ast.walk(tree) for child in ast.iter_child_nodes(parent)}
     skipped = _skipped(tree)
-    found: list[Mutant] = []
+    texts = [ast.unparse(top) for top in tree.body]
+    found: dict[str, Mutant] = {}  # by the changed source: some changes come to the same
     seen: Counter[str] = Counter()
-    for index, node in enumerate(nodes):
-        if node in skipped:
-            continue
-        for kind, change in _changes(node, parents):
-            statement, function = _place(node, parents)
-            changed = _apply(source, index, change)
-            copy, at = changed
-            before, after = _line(statement), _line(at[nodes.index(statement)])
-            identity = f"{file}|{function}|{kind}|{before}|{after}"
-            seen[identity] += 1
-            key = hashlib.blake2b(f"{identity}|{seen[identity]}".encode(), digest_size=6).hexdigest()
-            text = ast.unparse(copy)
-            if text != ast.unparse(tree):
-                found.append(Mutant(file, statement.lineno, function, kind, before, after, key, text))
-    unique = {mutant.source: mutant for mutant in reversed(found)}
-    return sorted(unique.values(), key=lambda m: (m.line, m.key))
+    for i, top in enumerate(tree.body):  # only the changed one is parsed and written anew
+        nodes = list(ast.walk(top))
+        for index, node in enumerate(nodes):
+            for kind, change in _changes(node, parents) if node not in skipped else ():
+                statement, function = _place(node, parents)
+                changed, at = _apply(_segment(source, top), index, change)
+                before, after = _line(statement), _line(at[nodes.index(statement)])
+                identity = f"{file}|{function}|{kind}|{before}|{after}"
+                seen[identity] += 1
+                key = hashlib.blake2b(f"{identity}|{seen[identity]}".encode(), digest_size=6).hexdigest()
+                text = ast.unparse(changed)
+                if text != texts[i]:
+                    whole = "\n\n".join([*texts[:i], text, *texts[i + 1 :]])
+                    found.setdefault(whole, Mutant(file, statement.lineno, function, kind, before, after, key, whole))
+    return sorted(found.values(), key=lambda m: (m.line, m.key))
+
+
+def _segment(source: str, top: ast.stmt) -> str:
+    """The lines of a statement, with its decorators."""
+    first = min([top.lineno, *(d.lineno for d in getattr(top, "decorator_list", ()))])
+    return "\n".join(source.splitlines()[first - 1 : top.end_lineno])
 
 
 def _skipped(tree: ast.Module) -> set[ast.AST]:
@@ -85,6 +90,8 @@ def _skipped(tree: ast.Module) -> set[ast.AST]:
                 roots += [*filter(None, [node.returns]), *node.decorator_list]
             case ast.arg(annotation=ast.AST() as annotation) | ast.AnnAssign(annotation=annotation):
                 roots.append(annotation)
+            case ast.keyword(arg="strict"):
+                roots.append(node)
             case ast.Raise():
                 roots += list(ast.iter_child_nodes(node))
             case ast.Call(func=ast.Attribute(attr="reshape")):
@@ -123,14 +130,14 @@ def _line(node: ast.AST | None) -> str:
 
 
 def _apply(source: str, index: int, change: Change) -> tuple[ast.Module, list[ast.AST | None]]:
-    """(the changed tree, its nodes as numbered before the change)."""
+    """(the changed statement, its nodes as numbered before the change)."""
     tree = ast.parse(source)
-    nodes: list[ast.AST | None] = list(ast.walk(tree))
+    nodes: list[ast.AST | None] = list(ast.walk(tree.body[0]))
     target = nodes[index]
     assert target is not None
     new = change(target)
     if new is not target:
-        for parent in list(filter(None, nodes)):
+        for parent in [tree, *filter(None, nodes)]:
             for field, value in ast.iter_fields(parent):
                 if value is target:
                     setattr(parent, field, new)
@@ -204,7 +211,7 @@ def _changes(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Iterator[tuple[s
         case ast.Slice():
             if node.lower is None:
                 yield "slice", _set(lower=ast.Constant(1))
-            else:
+            elif ast.unparse(node.lower) != "0":
                 yield "slice", _set(lower=None)
             if node.upper is None:
                 yield "slice", _set(upper=ast.UnaryOp(ast.USub(), ast.Constant(1)))
@@ -236,7 +243,7 @@ def _calls(node: ast.Call) -> Iterator[tuple[str, Change]]:
     if not (isinstance(node.func, ast.Attribute) and node.func.attr in SYMMETRIC):
         yield from _swaps(node, "args")
     for i, keyword in enumerate(node.keywords):
-        if keyword.arg is not None:
+        if keyword.arg not in (None, "strict"):
             yield "argument", _set(keywords=lambda old, i=i: old[:i] + old[i + 1 :])
     match node.func:
         case ast.Attribute(value=ast.Name(id=library)) if library in LIBRARIES and len(node.args) == 1:

@@ -1,0 +1,216 @@
+"""The tests that mutants meet: which of them run a given function of the engines, and how long each takes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import settings
+from hypothesis.errors import InvalidArgument
+
+from parity_tests.mutant_run import Verdict, allow, patch, run
+from parity_tests.mutations import Mutant
+from parity_tests.planting import ROOT
+
+ENGINES = "numpy_vit", "torch_vit"
+FEW, MANY = 25, 150  # examples a property
+# Not these: tests of the tests, those that compare with what is installed on few machines, and whole training runs.
+OTHERS = ("diagnosis", "foreign", "ladder", "mutants", "oracles", "peers_huggingface", "peers_timm", "planted_bugs",
+          "real_weights", "traces", "trajectory", "weak_practices")  # fmt: skip
+MORE = "tests/test_fast_cpu.py", "tests/test_trace.py"
+CACHE = ROOT / "build" / "mutant_tests.json"
+
+Items = list[pytest.Item]
+
+
+def sources() -> list[str]:
+    """Every file of both engines that computes something."""
+    found = (path for engine in ENGINES for path in sorted((ROOT / engine).glob("*.py")))
+    return [path.relative_to(ROOT).as_posix() for path in found if not path.name.startswith("__")]
+
+
+def collected(work: Callable[[Items], None]) -> None:
+    """Collect the tests, and do this instead of running them."""
+
+    class Instead:
+        def pytest_runtestloop(self, session: pytest.Session) -> bool:
+            work(session.items)
+            return True
+
+    os.environ |= {"HYPOTHESIS_PROFILE": "mutants", "MUTANT_EXAMPLES": str(FEW)}
+    files = sorted(ROOT.glob("parity_tests/test_*.py"))
+    files = [path for path in files if path.stem.removeprefix("test_") not in OTHERS]
+    options = ["-q", "-s", "-p", "no:xdist", "-p", "no:pytest_cov", "--assert=plain", "--tb=native"]
+    if pytest.main([*options, *map(str, files), *MORE], plugins=[Instead()]):
+        raise SystemExit("the tests could not be collected or run")
+
+
+class Trait(NamedTuple):
+    """What is known of a test."""
+
+    seconds: float  # of processor time
+    runs: list[str]  # "file|function" of the engines
+
+
+# ---- which tests a mutant meets --------------------------------------------------------------------------------
+
+
+class Tests:
+    """The tests in the order in which a mutant meets them.
+
+    `traits`: by test. Without, every mutant meets every test: for a few mutants that is sooner done.
+    """
+
+    def __init__(self, items: Items, traits: dict[str, Trait] | None = None):
+        self.items, self.traits = items, traits or {}
+        self.running: dict[str, Items] = {}
+        for item in sorted(items, key=lambda item: self.seconds(item)):
+            runs = self.of(item).runs
+            for place in {*runs, *(place.split("|")[0] for place in runs)}:
+                self.running.setdefault(place, []).append(item)
+
+    def of(self, item: pytest.Item) -> Trait:
+        return self.traits.get(item.nodeid, Trait(1.0, []))
+
+    def seconds(self, item: pytest.Item) -> float:
+        return self.of(item).seconds
+
+    def meeting(self, mutant: Mutant) -> tuple[Items, Items]:
+        """(tests of its own stage, others that run its function), each the quickest first."""
+        stem = Path(mutant.file).stem
+        running = self.running.get(f"{mutant.file}|{mutant.function}") or self.running.get(mutant.file, [])
+        if not self.traits:
+            running = self.items
+        own = [i for i in running if i.path.stem == f"test_{stem}" or f"[{stem}]" in i.name] or running[:10]
+        contracts = [i for i in self.items if i.path.stem.endswith("contracts")]  # of signatures: they run no function
+        return own, [i for i in [*running, *contracts] if i not in own]
+
+    def judge(self, mutant: Mutant) -> Verdict:
+        return run(partial(self._failure, mutant))
+
+    def _failure(self, mutant: Mutant) -> str:
+        own, others = self.meeting(mutant)
+        allow(10.0)
+        patch(importlib.import_module(_module(mutant.file)), mutant.source)
+        return self.first_failure([*own, *others]) or self.first_failure(_with_more_examples(own))
+
+    def first_failure(self, items: Items) -> str:
+        for item in items:
+            allow(10.0 + 10.0 * self.seconds(item))
+            if _fails(item):
+                return item.nodeid.removeprefix("parity_tests/")
+        return ""
+
+
+def _module(file: str) -> str:
+    return file.removesuffix(".py").replace("/", ".")
+
+
+def _with_more_examples(items: Items) -> Items:
+    """Those with examples, with MANY."""
+    raised = set()
+    for item in items:
+        test = getattr(item, "obj", None)
+        if hasattr(test, "hypothesis") and test not in raised:
+            with contextlib.suppress(InvalidArgument):  # it says itself how many it wants
+                settings(max_examples=MANY)(test)
+                raised.add(test)
+    return [item for item in items if getattr(item, "obj", None) in raised]
+
+
+class _Outcome:
+    """A pytest plugin that remembers what became of the test."""
+
+    failed = skipped = False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.failed |= report.failed
+        self.skipped |= report.skipped
+
+
+def _fails(item: pytest.Item) -> bool:
+    return _outcome(item).failed
+
+
+def _outcome(item: pytest.Item) -> _Outcome:
+    outcome, plugins = _Outcome(), item.config.pluginmanager
+    plugins.register(outcome)
+    item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
+    plugins.unregister(outcome)
+    return outcome
+
+
+# ---- what is known of the tests --------------------------------------------------------------------------------
+
+
+def traits(items: Items, say: Callable[[str], None]) -> dict[str, Trait]:
+    """Of each test that is not skipped, from the cache where nothing has changed; all must pass without a mutant."""
+    known = json.loads(CACHE.read_text()) if CACHE.exists() else {}
+    code = [p for folder in (*ENGINES, "vit_common", "parity_tests") for p in ROOT.glob(f"{folder}/*.py")]
+    common = _digest(path for path in code if not path.name.startswith(("test_", "mutant")))
+    found: dict[str, Trait] = {}
+    for path in sorted({item.path for item in items}):
+        digest = f"{_digest([path])} {common}"
+        if known.get(path.name, {}).get("digest") != digest:
+            say(f"which functions does {path.name} run?")
+            known[path.name] = {"digest": digest, "tests": _measured([item for item in items if item.path == path])}
+            CACHE.parent.mkdir(exist_ok=True)
+            CACHE.write_text(json.dumps(known))
+        found |= {test: Trait(*trait) for test, trait in known[path.name]["tests"].items()}
+    return found
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    return hashlib.blake2b(b"".join(path.read_bytes() for path in sorted(paths)), digest_size=8).hexdigest()
+
+
+def _measured(items: Items) -> dict[str, tuple[float, list[str]]]:
+    """In a child, every module patched with its own source: it shows that patching as such changes nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "tests.json")
+
+        def check() -> str:
+            for source in sources():
+                patch(importlib.import_module(_module(source)), (ROOT / source).read_text())
+            measured = {}
+            for item in items:
+                start, seen = time.process_time(), set()
+                _trace(seen.add)
+                outcome = _outcome(item)
+                _trace(None)
+                if outcome.failed:
+                    return item.nodeid
+                if not outcome.skipped:
+                    measured[item.nodeid] = time.process_time() - start, sorted(filter(None, map(_place, seen)))
+            file.write_text(json.dumps(measured))
+            return ""
+
+        if (verdict := run(check)).killed:
+            raise SystemExit(f"fails without a mutant: {verdict.by}")
+        return json.loads(file.read_text())
+
+
+def _trace(seen: Callable[[object], None] | None) -> None:
+    """Report the code of every function that is called, in all threads."""
+    tracer = seen and (lambda frame, event, argument: seen(frame.f_code))
+    sys.settrace(tracer)
+    threading.settrace(tracer)
+
+
+def _place(code) -> str:
+    path = Path(code.co_filename)
+    if path.parent.parent != ROOT or path.parent.name not in ENGINES:
+        return ""
+    return f"{path.relative_to(ROOT).as_posix()}|{code.co_qualname.replace('.<locals>', '')}"
