@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -25,10 +26,11 @@ from parity_tests.mutations import Mutant
 from parity_tests.planting import ROOT
 
 ENGINES = "numpy_vit", "torch_vit"
-FEW, MANY = 25, 150  # examples a property
-# Not these: tests of the tests, those that compare with what is installed on few machines, and whole training runs.
+FEW, MANY = 25, 150  # examples a property; many where few take less than
+QUICK = 1.0  # seconds
+# Not these: tests of the tests and those that compare with what is installed on few machines.
 OTHERS = ("diagnosis", "foreign", "ladder", "mutants", "oracles", "peers_huggingface", "peers_timm", "planted_bugs",
-          "real_weights", "traces", "trajectory", "weak_practices")  # fmt: skip
+          "real_weights", "traces", "weak_practices")  # fmt: skip
 MORE = "tests/test_fast_cpu.py", "tests/test_trace.py"
 CACHE = ROOT / "build" / "mutant_tests.json"
 
@@ -75,6 +77,7 @@ class Tests:
 
     def __init__(self, items: Items, traits: dict[str, Trait] | None = None):
         self.items, self.traits = items, traits or {}
+        self.kills: Counter[str] = Counter()  # by test: who found something before comes sooner
         self.running: dict[str, Items] = {}
         for item in sorted(items, key=lambda item: self.seconds(item)):
             runs = self.of(item).runs
@@ -95,23 +98,30 @@ class Tests:
             running = self.items
         own = [i for i in running if i.path.stem == f"test_{stem}" or f"[{stem}]" in i.name] or running[:10]
         contracts = [i for i in self.items if i.path.stem.endswith("contracts")]  # of signatures: they run no function
-        return own, [i for i in [*running, *contracts] if i not in own]
+        others = [i for i in [*running, *contracts] if i not in own]
+        return own, sorted(others, key=lambda i: -self.kills[_name(i)] / self.seconds(i))
 
     def judge(self, mutant: Mutant) -> Verdict:
-        return run(partial(self._failure, mutant))
+        verdict = run(partial(self._failure, mutant, *self.meeting(mutant)))
+        self.kills[verdict.by] += 1
+        return verdict
 
-    def _failure(self, mutant: Mutant) -> str:
-        own, others = self.meeting(mutant)
+    def _failure(self, mutant: Mutant, own: Items, others: Items) -> str:
         allow(10.0)
         patch(importlib.import_module(_module(mutant.file)), mutant.source)
-        return self.first_failure([*own, *others]) or self.first_failure(_with_more_examples(own))
+        quick = [item for item in own if self.seconds(item) < QUICK]
+        return self.first_failure([*own, *others]) or self.first_failure(_with_more_examples(quick))
 
     def first_failure(self, items: Items) -> str:
         for item in items:
             allow(10.0 + 10.0 * self.seconds(item))
             if _fails(item):
-                return item.nodeid.removeprefix("parity_tests/")
+                return _name(item)
         return ""
+
+
+def _name(item: pytest.Item) -> str:
+    return item.nodeid.removeprefix("parity_tests/")
 
 
 def _module(file: str) -> str:

@@ -122,6 +122,7 @@ def run_all(todo: list[Mutant], path: Path, workers: int, all_tests: bool) -> No
 
     def work(items: Items) -> None:
         tests = Tests(items, {} if all_tests else traits(items, say))
+        tests.kills.update(result["by"] for result in known(path).values())
         children = []
         for i in range(1, workers):
             if not (child := os.fork()):
