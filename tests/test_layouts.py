@@ -36,6 +36,8 @@ VARIETIES: dict[str, list[dict]] = {
              {"attn_norm": True, "mlp_norm": True, "qk_norm": True}, {"qkv_bias": "none", "proj_bias": False}],
     "mae": [{}, POOLED],
     "dino": [{}],
+    "dinov2": [DINO2, DINO2 | {"reg_tokens": 2, "pos_embed_registers": False}, {},
+               DINO2 | {"mlp": "glu_packed", "activation": "silu"}],
     "huggingface_mae": [{}],
     "huggingface_vit": [{}, {"qkv_bias": "none"}],
     "huggingface_deit": [{"dist_token": True}, {"dist_token": True, "dist_head": True}],

@@ -8,10 +8,12 @@ import numpy as np
 
 from vit_common.config import ViTConfig
 from vit_common.errors import CheckpointError, ConfigError
-from vit_common.layouts.inference import fields_from_shapes
+from vit_common.layouts.inference import decoder_from_shapes, fields_from_shapes
 from vit_common.layouts.layout import Facts, Layout, Model
 from vit_common.mae_config import MaeConfig
 
+PROPERTIES = ("mlp_dim", "head_dim")  # what libraries take as arguments and ViTConfig derives from its fields
+DECODER = tuple(name for name in MaeConfig.__dataclass_fields__ if name != "encoder")
 TOLD = ("embed_dim", "depth", "in_channels", "patch_size", "num_classes")  # by shapes, whatever the layout
 
 
@@ -54,10 +56,27 @@ def find_config(
         raise CheckpointError(f"{name} has no usable configuration: {error}") from error
 
 
-def from_fields(given: Mapping[str, Any], layout: Layout, tensors: Mapping[str, np.ndarray]) -> ViTConfig:
-    """Fields given by hand, what the library's code settles, and what the shapes tell."""
-    translated = layout.arguments(dict(given))
-    known = {**layout.fixed, **layout.facts(tensors), **(given if translated is None else translated)}
+def from_fields(given: Mapping[str, Any], layout: Layout, tensors: Mapping[str, np.ndarray]) -> Model:
+    """Fields, or the library's own arguments, given by hand; what its code settles; and what the shapes tell."""
+    translated = layout.arguments(given)
+    decoder = {name: translated.pop(name) for name in DECODER if name in translated}
+    if not decoder:
+        return vit_from_fields(translated, layout, tensors)
+    encoder = vit_from_fields({"pool": "cls", **translated, "num_classes": 0}, layout, tensors)
+    shapes = layout.our_shapes(tensors, known_facts(encoder, layout))
+    told = decoder_from_shapes(shapes, layout.name)
+    if "decoder_heads" not in decoder:
+        raise CheckpointError(
+            f"decoder_heads cannot be told from the shapes of a {layout.name} checkpoint; "
+            f"give it: config={{'num_heads': ..., 'decoder_heads': ...}} or a whole MaeConfig"
+        )
+    return MaeConfig(encoder, **{**told, **decoder})
+
+
+def vit_from_fields(given: Mapping[str, Any], layout: Layout, tensors: Mapping[str, np.ndarray]) -> ViTConfig:
+    """The same, the arguments translated. What is no field but a property of ViTConfig must be what the shapes tell."""
+    claims = {name: given[name] for name in PROPERTIES if name in given}
+    known = {**layout.fixed, **layout.facts(tensors), **{n: value for n, value in given.items() if n not in claims}}
     unknown_names = sorted(set(known) - set(ViTConfig.__dataclass_fields__))
     if unknown_names:
         ViTConfig.from_dict({name: known[name] for name in unknown_names})  # raises, with the nearest names
@@ -80,7 +99,22 @@ def from_fields(given: Mapping[str, Any], layout: Layout, tensors: Mapping[str, 
             f"{', '.join(missing)} cannot be told from the shapes of a {layout.name} checkpoint, and there is no "
             f"config.json; give config={{{example}}}, a whole ViTConfig{hint}"
         )
-    return ViTConfig.from_dict(fields)
+    if layout.crops and any(image % patch for image, patch in _sides(fields)):
+        fields.setdefault("patch_crop", True)
+    config = ViTConfig.from_dict(fields)
+    for name, value in claims.items():
+        if getattr(config, name) != value:
+            raise CheckpointError(
+                f"{name}={value!r} contradicts the tensors, which have {getattr(config, name)}; "
+                f"one of the two belongs to another model"
+            )
+    return config
+
+
+def _sides(fields: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Image and patch along each axis, where they are whole numbers."""
+    sizes = [(size, size) if isinstance(size, int) else size for size in (fields["image_size"], fields["patch_size"])]
+    return [pair for pair in zip(*sizes, strict=False) if all(isinstance(n, int) and n > 0 for n in pair)]
 
 
 def from_settings(settings: Mapping[str, Any], layout: Layout, tensors: Mapping[str, np.ndarray]) -> ViTConfig:

@@ -7,7 +7,7 @@ import numpy as np
 
 from vit_common.config import ViTConfig
 from vit_common.errors import CheckpointError, nearest
-from vit_common.layouts.facebook import DINO, MAE
+from vit_common.layouts.facebook import DINO, DINOV2, MAE
 from vit_common.layouts.google import BIG_VISION, BIG_VISION_SCAN, GOOGLE, GOOGLE_LINEN
 from vit_common.layouts.huggingface import HUGGINGFACE, member
 from vit_common.layouts.layout import Layout, anonymous
@@ -25,8 +25,8 @@ __all__ = ["LAYOUTS", "Layout", "export_layout", "find_layout", "get_layout"]
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (
-        TIMM, MAE, DINO, *HUGGINGFACE, GOOGLE, GOOGLE_LINEN, BIG_VISION, BIG_VISION_SCAN, TORCHVISION, OPEN_CLIP,
-        SIMPLE_VIT, LUCIDRAINS, TUTORIAL,
+        TIMM, MAE, DINO, DINOV2, *HUGGINGFACE, GOOGLE, GOOGLE_LINEN, BIG_VISION, BIG_VISION_SCAN, TORCHVISION,
+        OPEN_CLIP, SIMPLE_VIT, LUCIDRAINS, TUTORIAL,
     )
 }  # fmt: skip
 
@@ -39,7 +39,7 @@ ALIASES = {
     "flax": "google", "jax": "google", "bigvision": "big_vision", "clip": "open_clip", "openai": "open_clip",
     "openai_clip": "open_clip", "openclip": "open_clip", "vit_pytorch": "lucidrains", "simplevit": "simple_vit",
     "facebook_mae": "mae", "facebookresearch_mae": "mae", "facebook_dino": "dino", "facebookresearch_dino": "dino",
-    "myvit": "tutorial", "seed": "tutorial",
+    "facebook_dinov2": "dinov2", "facebookresearch_dinov2": "dinov2",    "myvit": "tutorial", "seed": "tutorial",
 }  # fmt: skip
 # One word for several layouts of one house: whichever fits the tensors' names, or the configuration.
 FAMILIES = {

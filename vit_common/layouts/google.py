@@ -1,7 +1,10 @@
 """google-research/vision_transformer (before and after Flax linen) and google-research/big_vision."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
+from vit_common.layouts.arguments import Arguments, choice, ignored, image_size, nested, only, patch_size, rates
 from vit_common.layouts.layout import Layout, Tensors
 from vit_common.layouts.rules import (
     APART,
@@ -83,11 +86,44 @@ def facts(tensors: Tensors) -> dict[str, Any]:
 
 def big_vision_facts(tensors: Tensors) -> dict[str, Any]:
     found = facts(tensors)
-    if "cls" in tensors:
-        found["pos_embed_prefix"] = False
-    if "pos_embedding" not in tensors:
-        found["pos_embed"] = "sincos_2d_inclusive"
+    positions = tensors.get("pos_embedding")
+    if positions is None or positions.ndim != 3:
+        return found | {"pos_embed": "sincos_2d_inclusive", "pos_embed_prefix": "cls" not in tensors}
+    if "cls" in tensors:  # until 2022 it had a position of its own: one more than a square number
+        found["pos_embed_prefix"] = math.isqrt(positions.shape[1] - 1) ** 2 == positions.shape[1] - 1
     return found
+
+
+def _patches(value: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """{"size": (16, 16)}, or the sizes themselves."""
+    return patch_size(value["size"] if isinstance(value, Mapping) else value, values)
+
+
+def _rep_size(value: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {} if isinstance(value, bool) or not value else {"pre_logits": value}
+
+
+POOLS = {"token": {"pool": "cls"}, "tok": {"pool": "cls"}, "gap": {"pool": "mean"}, "map": {"pool": "map"}}
+ENCODER = {
+    "num_layers": "depth", "num_heads": "num_heads", "mlp_dim": "mlp_dim",
+    "dropout_rate": rates("pos_drop_rate", "proj_drop_rate"), "attention_dropout_rate": rates("attn_drop_rate"),
+    "add_position_embedding": only("add_position_embedding", True),
+}  # fmt: skip
+# The words of both programs, and the short ones that people use for them.
+ARGUMENTS = Arguments("google-research", {
+    **ENCODER, "patches": _patches, "patch_size": patch_size, "patch": patch_size, "hidden_size": "embed_dim",
+    "width": "embed_dim", "dim": "embed_dim", "heads": "num_heads", "mlp": "mlp_dim", "layers": "depth",
+    "num_classes": "num_classes", "pool": lambda value, _: POOLS.get(value, {"pool": value}),
+    "image_size": image_size, "img_size": image_size, "img": image_size,
+    "transformer": nested(ENCODER, "google-research"),
+    "classifier": choice("classifier", POOLS), "pool_type": choice("pool_type", POOLS),
+    "representation_size": _rep_size, "rep_size": _rep_size,
+    "posemb": choice("posemb", {"learn": {"pos_embed": "learned"}, "sincos2d": {"pos_embed": "sincos_2d_inclusive"}}),
+    "dropout": rates("pos_drop_rate", "proj_drop_rate"), "resnet": only("resnet", None),
+    # told by the tensors, or how the program runs
+    **dict.fromkeys(("variant", "head_zeroinit", "head_bias_init", "scan", "remat_policy", "dtype_mm", "model_name",
+                     "encoder"), ignored),
+})  # fmt: skip
 
 
 def _layout(name: str, title: str, table: tuple[tuple, ...], marks: tuple[str, ...], **more: Any) -> Layout:
@@ -96,6 +132,8 @@ def _layout(name: str, title: str, table: tuple[tuple, ...], marks: tuple[str, .
         "fixed": FIXED,
         "needs": ("num_heads",),
         "facts": facts,
+        "crops": True,
+        "arguments": ARGUMENTS,
     }
     return Layout(name=name, title=title, table=rows(*table), marks=marks, **{**settings, **more})
 
@@ -109,9 +147,13 @@ GOOGLE_LINEN = _layout(
     "google_linen", "google-research/vision_transformer (numbered as by linen)",
     (*AROUND, INSIDE, *block(EACH, LINEN)), (POSITIONED, "Transformer/encoderblock_0/MlpBlock_0/Dense_0/kernel"),
 )  # fmt: skip
+# Until 2022 the positions stood in the encoder, and the pooling at the top.
+OLDER = ((r"^Transformer/pos_embedding$", "pos_embedding"),
+         (r"^(probe$|MlpBlock_0/|MultiHeadDotProductAttention_0/|LayerNorm_0/)", r"MAPHead_0/\1"))  # fmt: skip
 _TOWERS: dict[str, Any] = {
     "prefixes": ("params/img/", "opt/target/", "params/", "img/"), "prefix": lambda config: "params/",
     "facts": big_vision_facts, "ignored": r"^(txt/|t$|b$)", "unmarks": (POSITIONED,),
+    "spellings": OLDER,
 }  # fmt: skip
 BIG_VISION = _layout(
     "big_vision", "google-research/big_vision",

@@ -40,6 +40,18 @@ def fields_from_shapes(shapes: Shapes, known: Mapping[str, Any], layout: str) ->
     return fields
 
 
+def decoder_from_shapes(shapes: Shapes, layout: str) -> dict[str, Any]:
+    """What the shapes tell of a masked autoencoder's decoder."""
+    if "decoder_embed.weight" not in shapes or "decoder_blocks.0.mlp.fc1.weight" not in shapes:
+        raise CheckpointError(
+            f"the {layout} checkpoint has no decoder: it is no masked autoencoder in pre-training; "
+            f"leave out what concerns the decoder"
+        )
+    width, hidden = shapes["decoder_embed.weight"][0], shapes["decoder_blocks.0.mlp.fc1.weight"][0]
+    depth = sum(name.startswith("decoder_blocks.") and name.endswith("norm1.weight") for name in shapes)
+    return {"decoder_dim": width, "decoder_depth": depth, "decoder_mlp_ratio": hidden / width}
+
+
 def block_fields(shapes: Shapes, width: int, known: Mapping[str, Any]) -> dict[str, Any]:
     """What the first block tells."""
     block = {name.removeprefix("blocks.0."): shape for name, shape in shapes.items() if name.startswith("blocks.0.")}

@@ -55,7 +55,8 @@ class Layout:
     fixed: fields that the library's code settles. facts: those that this layout's tensors tell beside the shapes.
         settle: those that follow from what is known so far. needs: those that remain to be given.
     flat: the projection of flattened patches, whose shape does not tell channels from pixels.
-    arguments: from the library's own constructor arguments to fields, for those who have these and no ViTConfig.
+    crops: pixels past the last whole patch are left out, as a strided convolution does.
+    arguments: from the library's own constructor arguments to fields of ViTConfig (see `arguments.py`).
     """
 
     name: str
@@ -74,7 +75,8 @@ class Layout:
     flat: tuple[str, ...] = ()
     only: str = ""
     settle: Callable[[dict[str, Any], Tensors], dict[str, Any]] = lambda known, tensors: {}
-    arguments: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda values: None
+    crops: bool = False
+    arguments: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
 
     def rows(self, facts: Any) -> list[Row]:
         """The table for a model: a row for each block where `{i}` stands, or all blocks in one where only we count."""
@@ -203,7 +205,7 @@ class Layout:
 
     def our_shapes(self, tensors: Tensors, facts: Any) -> dict[str, tuple[int, ...]]:
         """Name -> shape of those of our parameters whose tensors are there; no configuration is needed for it."""
-        facts.__dict__["depth"] = self.depth(tensors)
+        facts.__dict__["depth"], facts.__dict__["decoder_depth"] = self.depth(tensors), self.depth(tensors, "{j}")
         out: dict[str, tuple[int, ...]] = {}
         used: set[str] = set()
         for row in self.rows(facts):
@@ -221,16 +223,16 @@ class Layout:
                 out |= zip(row.ours, (a.shape for a in arrays), strict=True)
         return out
 
-    def depth(self, tensors: Tensors) -> int:
-        """Number of blocks: the highest one that any tensor names, or the length of the stack."""
+    def depth(self, tensors: Tensors, number: str = "{i}") -> int:
+        """Number of blocks ("{j}": of the decoder): the highest that any tensor names, or the length of the stack."""
         table = self.table if isinstance(self.table, tuple) else self.table(PROBES[0])
-        counted = {name.split("{i}")[0] for row in table for name in row.theirs if "{i}" in name}
+        counted = {name.split(number)[0] for row in table for name in row.theirs if number in name}
         pattern = (
             re.compile("(?:" + "|".join(map(re.escape, sorted(counted))) + r")(\d{1,6})(?!\d)") if counted else None
         )
         numbers = [int(m[1]) + 1 for name in tensors if pattern and (m := pattern.match(name))]
         stacks = [tensors[row.theirs[0]].shape[0] for row in table
-                  if "{i}" in str(row.ours) and "{i}" not in str(row.theirs) and row.theirs[0] in tensors
+                  if number in str(row.ours) and number not in str(row.theirs) and row.theirs[0] in tensors
                   and tensors[row.theirs[0]].ndim]  # fmt: skip
         depth = max([*numbers, *stacks], default=0)
         if depth > len(tensors) and not stacks:

@@ -3,10 +3,12 @@
 Patches are flattened as (P_h, P_w, C); query, key and value have no bias; the inner width of attention is free.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from vit_common.layouts.arguments import Arguments, image_size, patch_size, rates
 from vit_common.layouts.layout import Layout, Tensors
 from vit_common.layouts.rules import PATCH_LAST, PATCH_VECTOR, SAME, constant, drop_axes, rows
 
@@ -31,9 +33,11 @@ ATTENTION = (
     ("norm1.*", "0.fn.norm.*"), ("attn.qkv.*", "0.fn.fn.to_qkv.*"), ("attn.proj.*", "0.fn.fn.to_out.0.*"),
     ("norm2.*", "1.fn.norm.*"), ("mlp.fc1.*", "1.fn.fn.net.0.*"), ("mlp.fc2.*", "1.fn.fn.net.3.*"),
 )  # fmt: skip
-WORDS = {"image_size": "image_size", "patch_size": "patch_size", "heads": "num_heads", "pool": "pool",
-         "channels": "in_channels"}  # fmt: skip
-BY_SHAPE = {"num_classes", "dim", "depth", "mlp_dim", "dim_head", "dropout", "emb_dropout"}
+ARGUMENTS = Arguments("vit-pytorch", {
+    "image_size": image_size, "patch_size": patch_size, "channels": "in_channels", "dim": "embed_dim",
+    "heads": "num_heads", "dim_head": "head_dim", "mlp_dim": "mlp_dim",
+    "dropout": rates("attn_drop_rate", "proj_drop_rate"), "emb_dropout": rates("pos_drop_rate"),
+}, {"pool": "cls", "activation": "gelu", "in_channels": 3})  # fmt: skip
 
 
 def table(c: Any) -> tuple:
@@ -66,14 +70,6 @@ def settle(known: dict[str, Any], tensors: Tensors) -> dict[str, Any]:
     return {"pool_include_prefix": known.get("class_token", True), "fc_norm": older, "final_norm": not older}
 
 
-def arguments(values: dict[str, Any]) -> dict[str, Any] | None:
-    """vit-pytorch's own constructor arguments, its defaults for those left out."""
-    if not values.keys() & {"dim", "heads", "mlp_dim", "dim_head"} or not values.keys() <= WORDS.keys() | BY_SHAPE:
-        return None
-    fields = {WORDS[name]: value for name, value in values.items() if name in WORDS}
-    return {"pool": "cls", "activation": "gelu", "in_channels": 3, **fields}
-
-
 LUCIDRAINS = Layout(
     name="lucidrains",
     title="lucidrains/vit-pytorch ViT",
@@ -84,7 +80,7 @@ LUCIDRAINS = Layout(
     facts=facts,
     settle=settle,
     flat=("to_patch_embedding.2.weight", "to_patch_embedding.1.weight", "patch_to_embedding.weight"),
-    arguments=arguments,
+    arguments=ARGUMENTS,
 )
 
 SIMPLE = (
@@ -107,5 +103,5 @@ SIMPLE_VIT = Layout(
     },
     needs=("num_heads",),
     flat=LUCIDRAINS.flat,
-    arguments=lambda values: None if (fields := arguments(values)) is None else {**fields, "pool": "mean"},
+    arguments=replace(ARGUMENTS, defaults={"in_channels": 3}),
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """timm: its names are ours. facebookresearch/deit, mae and dino follow them, with their own words around."""
 
+from vit_common.layouts.arguments import TIMM_DEFAULTS, TIMM_WORDS, Arguments
 from vit_common.layouts.layout import Layout
 from vit_common.layouts.rules import rows
 
@@ -34,8 +35,10 @@ TIMM = Layout(
     title="timm, facebookresearch/deit",
     table=rows(*((name, name) for name in NAMES), ("pre_logits.fc.*", "pre_logits.*")),
     marks=("patch_embed.proj.weight", "blocks.0.*"),
-    unmarks=("decoder_embed.weight", "head.last_layer.*"),
+    unmarks=("decoder_embed.weight", "head.last_layer.*", "mask_token"),
     prefixes=("module.", "backbone.", "model.", "_orig_mod."),
     needs=("num_heads", "norm_eps", "activation", "pool"),
     ignored=BUFFERS,
+    crops=True,
+    arguments=Arguments("timm", TIMM_WORDS, TIMM_DEFAULTS),
 )

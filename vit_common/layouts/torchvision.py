@@ -1,7 +1,6 @@
 """torchvision's VisionTransformer (vit_b_16 and its kin)."""
 
-from typing import Any
-
+from vit_common.layouts.arguments import Arguments, image_size, norm_eps, only, patch_size, rates
 from vit_common.layouts.layout import Layout
 from vit_common.layouts.rules import rows
 
@@ -12,19 +11,12 @@ BLOCK = (
     ("norm2.*", "ln_2.*"), ("mlp.fc1.*", "mlp.0.*"), ("mlp.fc2.*", "mlp.3.*"),
     ("mlp.fc1.*", "mlp.linear_1.*"), ("mlp.fc2.*", "mlp.linear_2.*"),  # until torchvision 0.13
 )  # fmt: skip
-WORDS = {
-    "image_size": "image_size", "patch_size": "patch_size", "num_heads": "num_heads", "hidden_dim": "embed_dim",
-    "num_layers": "depth", "num_classes": "num_classes", "mlp_dim": "mlp_hidden", "representation_size": "pre_logits",
-}  # fmt: skip
-
-
-def arguments(values: dict[str, Any]) -> dict[str, Any] | None:
-    """torchvision's own constructor arguments."""
-    if not values.keys() & {"hidden_dim", "num_layers", "mlp_dim"} or not values.keys() <= WORDS.keys():
-        return None
-    checked_by_shape = ("hidden_dim", "num_layers", "mlp_dim", "representation_size", "num_classes")
-    return {WORDS[name]: value for name, value in values.items() if name not in checked_by_shape}
-
+ARGUMENTS = Arguments("torchvision", {
+    "image_size": image_size, "patch_size": patch_size, "num_layers": "depth", "hidden_dim": "embed_dim",
+    "mlp_dim": "mlp_dim", "representation_size": "pre_logits", "dropout": rates("pos_drop_rate", "proj_drop_rate"),
+    "attention_dropout": rates("attn_drop_rate"), "norm_layer": norm_eps,
+    "conv_stem_configs": only("conv_stem_configs", None),
+})  # fmt: skip
 
 TORCHVISION = Layout(
     name="torchvision",
@@ -36,5 +28,5 @@ TORCHVISION = Layout(
     ),
     marks=("conv_proj.weight", "encoder.layers.encoder_layer_0.ln_1.weight"),
     fixed={"norm_eps": 1e-6, "activation": "gelu", "pool": "cls"},
-    arguments=arguments,
+    arguments=ARGUMENTS,
 )  # fmt: skip

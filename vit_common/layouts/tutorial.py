@@ -1,8 +1,10 @@
 """The small tutorial model that this project grew from: every head maps its own slice of the token, there is no output
 projection and no final norm, positions are sin/cos, and the head ends in a softmax."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from vit_common.layouts.arguments import Arguments
 from vit_common.layouts.layout import Layout, Tensors
 from vit_common.layouts.rules import BLOCK_DIAGONAL, PATCH_FIRST, constant, drop_axes, rows
 
@@ -20,6 +22,21 @@ def table(c: Any) -> tuple:
         ("blocks.{i}.norm2.*", "blocks.{i}.norm2.*"), ("blocks.{i}.mlp.fc1.*", "blocks.{i}.mlp.0.*"),
         ("blocks.{i}.mlp.fc2.*", "blocks.{i}.mlp.2.*"), ("head.*", "mlp.0.*"),
     )  # fmt: skip
+
+
+def _chw(value: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"in_channels": value[0], "image_size": tuple(value[1:])}
+
+
+def _n_patches(value: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Patches along each side."""
+    return {"patch_size": tuple(side // value for side in values["chw"][1:])}
+
+
+ARGUMENTS = Arguments("the tutorial", {
+    "chw": _chw, "n_patches": _n_patches, "n_blocks": "depth", "hidden_d": "embed_dim", "n_heads": "num_heads",
+    "out_d": "num_classes",
+})  # fmt: skip
 
 
 def facts(tensors: Tensors) -> dict[str, Any]:
@@ -40,4 +57,5 @@ TUTORIAL = Layout(
     needs=(),
     facts=facts,
     flat=("linear_mapper.weight",),
+    arguments=ARGUMENTS,
 )  # fmt: skip
