@@ -31,7 +31,9 @@ def pos_resize_forward(
         ConfigError: an unknown rule.
     """
     check_shape("pos_embed", pos_embed, (1, prefix + old[0] * old[1], "D"))
-    rows, columns = (resize_matrix(m, n, rule).astype(pos_embed.dtype) for m, n in zip(new, old, strict=True))
+    same = new == old  # then nothing is resized, though dino's rule would move even these
+    matrices = (np.eye(n) if same else resize_matrix(m, n, rule) for m, n in zip(new, old, strict=True))
+    rows, columns = (matrix.astype(pos_embed.dtype) for matrix in matrices)
     patches = _apply(pos_embed[:, prefix:], rows, columns)
     return np.concatenate((pos_embed[:, :prefix], patches), axis=1), PosResizeCache(rows, columns, prefix)
 

@@ -1,6 +1,7 @@
 r"""Resizing along one axis as a matrix: each library's rule by its name."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,32 +13,34 @@ Array = np.ndarray
 def resize_matrix(new: int, old: int, rule: str) -> Array:
     r"""(new, old) in float64: row i holds the weights of the old points in new point i.
 
-    `timm_*` (with antialias unless said otherwise), `huggingface_bicubic`: pixel centres aligned, point i of the new
-    grid at $(i + \tfrac12)\, old/new - \tfrac12$ of the old. `torchvision_bicubic`, `google_zoom` (order 1): corners
-    aligned, at $i\, (old - 1)/(new - 1)$. Bicubic is Keys' kernel with $a = -0.75$, with antialias $a = -0.5$ and
-    stretched by $old/new$ where that shrinks (Keys 1981, eq. 4).
+    Pixel centres aligned, point i of the new grid stands at $(i + \tfrac12)\, old/(new + \delta) - \tfrac12$ of the
+    old; corners aligned, at $i\, (old - 1)/(new - 1)$. Bicubic is Keys' kernel with $a = -0.75$, with antialias
+    $a = -0.5$ and stretched by $old/new$ where that shrinks (Keys 1981, eq. 4). `RULES` says which library does what.
 
     Raises:
         ConfigError: an unknown rule.
     """
     if rule not in RULES:
         raise ConfigError(f"resize rule {rule!r} is unknown; {nearest(rule, RULES)}")
-    kernel, radius, corners, antialias = RULES[rule]
-    i = np.arange(new, dtype=np.float64)[:, None]
+    kernel, radius, corners, antialias, offset, drops = RULES[rule]
+    if antialias and new == old:  # such an axis is left as it is, whatever the offset
+        return np.eye(old)
+    i, ratio = np.arange(new, dtype=np.float64)[:, None], old / (new + offset)
     if corners:
         centre = i * ((old - 1) / (new - 1)) if new > 1 else i
     else:
-        centre = (i + 0.5) * (old / new) - 0.5
-    stretch = max(old / new, 1.0) if antialias else 1.0
+        centre = (i + 0.5) * ratio - 0.5
     if antialias:  # the window is cut at the border, and its weights made to sum to 1
-        distance = (np.arange(old) - centre) / stretch
+        distance = (np.arange(old) - centre) / max(ratio, 1.0)
         weights = np.where(np.abs(distance) < radius, kernel(distance), 0.0)
         return weights / weights.sum(axis=1, keepdims=True)
     matrix = np.zeros((new, old))
     first = np.floor(centre).astype(np.int64)
-    for offset in range(1 - radius, radius + 1):  # beyond the border stands the border's point
-        place = np.clip(first + offset, 0, old - 1)
-        np.add.at(matrix, (np.arange(new)[:, None], place), kernel(centre - (first + offset)))
+    for step in range(1 - radius, radius + 1):  # beyond the border stands the border's point
+        place = np.clip(first + step, 0, old - 1)
+        np.add.at(matrix, (np.arange(new)[:, None], place), kernel(centre - (first + step)))
+    if drops:
+        matrix[centre[:, 0] > old - 1] = 0.0
     return matrix
 
 
@@ -55,13 +58,31 @@ def _triangle(x: Array) -> Array:
     return np.maximum(1.0 - np.abs(x), 0.0)
 
 
-# rule: kernel, its radius, corners aligned, antialias
-RULES: dict[str, tuple[Callable[[Array], Array], int, bool, bool]] = {
-    "timm_bicubic": (_cubic(-0.5), 2, False, True),
-    "timm_bicubic_no_antialias": (_cubic(-0.75), 2, False, False),
-    "timm_bilinear": (_triangle, 1, False, True),
-    "timm_bilinear_no_antialias": (_triangle, 1, False, False),
-    "huggingface_bicubic": (_cubic(-0.75), 2, False, False),
-    "torchvision_bicubic": (_cubic(-0.75), 2, True, False),
-    "google_zoom": (_triangle, 1, True, False),
+class Rule(NamedTuple):
+    kernel: Callable[[Array], Array]
+    radius: int
+    corners: bool = False  # corners aligned
+    antialias: bool = False
+    offset: float = 0.0  # delta above: the new size is this much larger than it is
+    drops: bool = False  # a point that rounding puts past the last one gets zeros
+
+
+SHARP, SMOOTH, LINEAR = (_cubic(-0.75), 2), (_cubic(-0.5), 2), (_triangle, 1)
+RULES: dict[str, Rule] = {
+    "timm_bicubic": Rule(*SMOOTH, antialias=True),
+    "timm_bicubic_no_antialias": Rule(*SHARP),
+    "timm_bilinear": Rule(*LINEAR, antialias=True),
+    "timm_bilinear_no_antialias": Rule(*LINEAR),
+    "huggingface_bicubic": Rule(*SHARP),
+    "torchvision_bicubic": Rule(*SHARP, corners=True),
+    "google_zoom": Rule(*LINEAR, corners=True, drops=True),  # scipy.ndimage.zoom of order 1, big_vision's too
+    "open_clip_bicubic": Rule(*SMOOTH, antialias=True),
+    "mae_bicubic": Rule(*SHARP),
+    # "to avoid floating point error", dino resizes by a factor of (new + 0.1) / old; dinov2 too, unless told not to
+    "dino_bicubic": Rule(*SHARP, offset=0.1),
+    "dinov2_bicubic": Rule(*SHARP, offset=0.1),
+    "dinov2_bicubic_antialias": Rule(*SMOOTH, antialias=True, offset=0.1),
+    "dinov2_registers_bicubic": Rule(*SMOOTH, antialias=True),
+    "flexivit_bilinear": Rule(*LINEAR, antialias=True),
+    "flexivit_patch_bilinear": Rule(*LINEAR),
 }

@@ -1,14 +1,20 @@
 """Pos resize: parity with torch, adjoint of the complex step, linearity, and each library's own results."""
 
+import itertools
 import os
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 import numpy_vit
 import torch_vit
+from numpy_vit.resize_matrix import RULES, resize_matrix
 from parity_tests.variants import variant_tests
+from torch_vit.resize_matrix import RULES as TORCH_RULES
+from torch_vit.resize_matrix import resize_matrix as by_torch
+from vit_common.variant import ResizeRule
 
 test_parity, test_adjoint, test_linear_in_upstream = variant_tests("pos_resize")
 
@@ -21,6 +27,34 @@ POSITIONS = {
     "torchvision/bicubic_aligncorners": "torchvision_bicubic",
 }  # fmt: skip
 PATCHES = {"timm_patch_pinv/bicubic_aa": "timm_bicubic", "timm_patch_pinv/bilinear_noaa": "timm_bilinear_no_antialias"}
+
+
+def test_the_engines_have_one_table_of_rules():
+    assert list(RULES) == list(TORCH_RULES) == list(get_args(ResizeRule))
+    for rule in RULES:
+        for new, old in itertools.product((1, 2, 3, 4, 7, 8, 14, 26, 30), repeat=2):
+            ours, theirs = resize_matrix(new, old, rule), by_torch(new, old, rule).numpy()
+            assert np.abs(ours - theirs).max() <= 1e-13, (rule, new, old)
+
+
+@pytest.mark.parametrize(("new", "old"), [(14, 28), (30, 16), (26, 8)])
+def test_the_row_that_scipy_drops(new, old):
+    """scipy.ndimage.zoom leaves points past the border at zero; rounding puts the last one there for these sizes."""
+    scipy = pytest.importorskip("scipy.ndimage", reason="the zoom is scipy's")
+    ours = resize_matrix(new, old, "google_zoom")
+    assert not ours[-1].any()
+    np.testing.assert_allclose(ours, scipy.zoom(np.eye(old), (new / old, 1), order=1), atol=1e-14)
+
+
+@pytest.mark.parametrize("rule", get_args(ResizeRule))
+def test_positions_of_the_same_grid_stay_as_they_are(rule):
+    """Under dino's rule too, which would resize 4 points to 4.1."""
+    positions, upstream = np.random.default_rng(0).normal(size=(2, 1, 13, 5))
+    y, cache = numpy_vit.pos_resize_forward(positions, (4, 3), (4, 3), rule, 1)
+    np.testing.assert_array_equal(y, positions)
+    np.testing.assert_array_equal(numpy_vit.pos_resize_backward(upstream, cache), upstream)
+    tensor = torch_vit.to_torch({"p": positions})["p"]
+    assert torch_vit.pos_resize_forward(tensor, (4, 3), (4, 3), rule, 1).equal(tensor)
 
 
 @pytest.mark.skipif(not ORACLE.exists(), reason=f"{ORACLE} is not there; set VIT_SHARED")

@@ -17,6 +17,8 @@ def pos_resize_forward(
         ConfigError: an unknown rule.
     """
     check_shape("pos_embed", pos_embed, (1, prefix + old[0] * old[1], "D"))
+    if new == old:  # nothing is resized, though dino's rule would move even these
+        return pos_embed
     rows, columns = (resize_matrix(m, n, rule).to(pos_embed) for m, n in zip(new, old, strict=True))
     grid = pos_embed[0, prefix:].unflatten(0, old)  # (H, W, D)
     patches = torch.einsum("iu,jv,uvd->ijd", rows, columns, grid).flatten(0, 1)

@@ -13,7 +13,9 @@ Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
 Norm = Literal["layer", "rms"]
 ResizeRule = Literal[
     "timm_bicubic", "timm_bicubic_no_antialias", "timm_bilinear", "timm_bilinear_no_antialias",
-    "huggingface_bicubic", "torchvision_bicubic", "google_zoom",
+    "huggingface_bicubic", "torchvision_bicubic", "google_zoom", "open_clip_bicubic", "mae_bicubic", "dino_bicubic",
+    "dinov2_bicubic", "dinov2_bicubic_antialias", "dinov2_registers_bicubic", "flexivit_bilinear",
+    "flexivit_patch_bilinear",
 ]  # fmt: skip
 
 
