@@ -10,19 +10,20 @@ Array = np.ndarray
 
 
 class ReluCache(NamedTuple):
-    positive: Array  # (...), bool
+    passes: Array  # (...), bool
 
 
 def relu_forward(x: Array) -> tuple[Array, ReluCache]:
     r"""(...) -> (...), $y = \max(x, 0)$ with slope 1 where $x > 0$ and 0 elsewhere (at 0 too, as in PyTorch).
 
-    Nair and Hinton 2010. NaN stays NaN. Of complex numbers (complex-step derivatives) the real part decides.
+    Nair and Hinton 2010. NaN is not <= 0: it stays NaN, with slope 1, as in PyTorch. Of complex numbers (complex-step
+    derivatives) the real part decides.
     """
-    positive = (x.real if np.iscomplexobj(x) else x) > 0
-    return np.where(positive | np.isnan(x), x, x.dtype.type(0)), ReluCache(positive)
+    passes = ~((x.real if np.iscomplexobj(x) else x) <= 0)
+    return np.where(passes, x, x.dtype.type(0)), ReluCache(passes)
 
 
 def relu_backward(dy: Array, cache: ReluCache) -> Array:
     """(...) -> dx (...)."""
-    check_shape("dy of relu", dy, cache.positive.shape)
-    return dy * cache.positive  # y = x where x > 0
+    check_shape("dy of relu", dy, cache.passes.shape)
+    return dy * cache.passes  # y = x where not x <= 0

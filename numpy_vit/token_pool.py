@@ -35,9 +35,9 @@ def token_pool_forward(x: Array, pool: str, prefix: int, include_prefix: bool = 
     part = x[:, start:]
     if pool in ("max", "avg_max"):
         size = part.real if np.iscomplexobj(part) else part
-        top = (size == size.max(axis=1, keepdims=True)).astype(size.dtype)
-        top /= top.sum(axis=1, keepdims=True)
-        most = (part * top).sum(axis=1)
+        largest = size == size.max(axis=1, keepdims=True)
+        top = largest / largest.sum(axis=1, keepdims=True, dtype=size.dtype)
+        most = (np.where(largest, part, 0) * top).sum(axis=1)  # not part * top: -inf * 0 would be NaN
         y = most if pool == "max" else 0.5 * (most + part.mean(axis=1))
     else:
         mean = part.mean(axis=1)
@@ -54,7 +54,7 @@ def token_pool_backward(dy: Array, cache: TokenPoolCache) -> Array:
     if dmean is not None:
         dx[:, start:] += dmean[:, None] / (tokens - start)  # mean = part.mean(axis=1)
     if top is not None:
-        dx[:, start:] += (dy if pool == "max" else 0.5 * dy)[:, None] * top  # most = (part * top).sum(axis=1)
+        dx[:, start:] += (dy if pool == "max" else 0.5 * dy)[:, None] * top  # most = (largest * top).sum(axis=1)
     if pool in ("cls", "cls_mean"):
         dx[:, 0] += dy[:, :width]  # x[:, 0]
     return dx

@@ -10,18 +10,21 @@ from parity_tests import harness
 from parity_tests.harness import Named, Stage
 from parity_tests.strategies import Array, Case, normal
 
-BATCHED = {"attention": ("q", "k", "v")}  # arrays with an image in each row; of other stages, x alone
-
 
 def run(stage: Stage, case: Case, dy: Array) -> tuple[Array, Named]:
     """Output and gradients in float64."""
     y, cache = stage.forward(harness.ENGINE, case.arrays, case.options)
-    given = float(dy) if stage.name == "cross_entropy" else dy
-    return np.asarray(y), stage.backward(harness.ENGINE, given, cache, case.arrays)
+    return np.asarray(y), stage.backward(harness.ENGINE, dy, cache, case.arrays)
 
 
 def output_shape(stage: Stage, case: Case) -> tuple[int, ...]:
     return np.shape(stage.forward(harness.ENGINE, case.arrays, case.options)[0])
+
+
+def batched(stage: Stage, case: Case) -> list[str]:
+    """The arrays that hold an image in each row; what has one row for all images is shared."""
+    count = len(case.arrays[stage.batched[0]])
+    return [name for name in stage.batched if name in case.arrays and len(case.arrays[name]) == count]
 
 
 def image(stage: Stage, case: Case, i: int) -> Case:
@@ -32,21 +35,21 @@ def image(stage: Stage, case: Case, i: int) -> Case:
             return {name: part(v) for name, v in value.items()}
         return value[i : i + 1] if isinstance(value, np.ndarray) else value
 
-    batched = BATCHED.get(stage.name, ("x",))
-    arrays = {n: a[i : i + 1] if n in batched else a for n, a in case.arrays.items()}
+    own = batched(stage, case)
+    arrays = {n: a[i : i + 1] if n in own else a for n, a in case.arrays.items()}
     return Case(arrays, {name: part(value) for name, value in case.options.items()})
 
 
 def check_batch(stage: Stage, case: Case, seed: int) -> None:
     """A batch of n is n batches of one: outputs and input gradients side by side, parameter gradients summed."""
-    batched = BATCHED.get(stage.name, ("x",))
+    own = batched(stage, case)
     dy = normal(seed, output_shape(stage, case))
     y, grads = run(stage, case, dy)
     bound = harness.derive_bounds(stage, case, np.float64, dy)
-    count = len(case.arrays[batched[0]])
-    mean = stage.name == "cross_entropy"  # a mean over the batch: each image has its n-th part
+    count = len(case.arrays[own[0]])
+    mean = stage.scalar  # a mean over the batch: each image has its n-th part
     share = dy / count if mean else None
-    sums: dict[str, Any] = {name: 0.0 for name in grads if name not in batched}
+    sums: dict[str, Any] = {name: 0.0 for name in grads if name not in own}
     total = 0.0
     for i in range(count):
         y_i, g_i = run(stage, image(stage, case, i), share if mean else dy[i : i + 1])
@@ -54,7 +57,7 @@ def check_batch(stage: Stage, case: Case, seed: int) -> None:
         if not mean:
             close(stage, f"y of image {i}", y_i[0], y[i], bound["y"][i])
         for name in grads:
-            if name in batched:
+            if name in own:
                 close(stage, f"gradient of {name} of image {i}", g_i[name][0], grads[name][i], bound[name][i])
             else:
                 sums[name] = sums[name] + g_i[name]
@@ -79,7 +82,7 @@ def check_additive(stage: Stage, case: Case, seed: int) -> None:
 
 def check_token_order(stage: Stage, case: Case, seed: int) -> None:
     """Permuting tokens permutes outputs and input gradients, and leaves parameter gradients alone."""
-    case = case._replace(options={**case.options, "masks": None})
+    case = case._replace(options={n: None if n == "masks" else v for n, v in case.options.items()})
     order = np.random.default_rng(seed).permutation(case.arrays["x"].shape[1])
     moved = case._replace(arrays={**case.arrays, "x": case.arrays["x"][:, order]})
     dy = normal(seed, output_shape(stage, case))

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 from parity_tests import foreign, harness, reproduce, traces
 from parity_tests.reproduce import pytest_collection_modifyitems, pytest_runtest_makereport  # noqa: F401
+from parity_tests.strategies import DEEP
 
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile("smoke", max_examples=10, deadline=None, suppress_health_check=QUIET, print_blob=True)
@@ -16,7 +17,7 @@ settings.register_profile("smoke", max_examples=10, deadline=None, suppress_heal
 settings.register_profile("default", max_examples=150, deadline=None, suppress_health_check=QUIET, print_blob=True,
                           derandomize=True)  # fmt: skip
 settings.register_profile("explore", max_examples=150, deadline=None, suppress_health_check=QUIET, print_blob=True)
-settings.register_profile("deep", max_examples=3000, deadline=None, suppress_health_check=QUIET, print_blob=True)
+settings.register_profile("deep", max_examples=DEEP, deadline=None, suppress_health_check=QUIET, print_blob=True)
 # Against a mutant: no shrinking, no replay, the same examples in every run.
 settings.register_profile("mutants", max_examples=int(os.environ.get("MUTANT_EXAMPLES", "25")), deadline=None,
                           suppress_health_check=list(HealthCheck), derandomize=True, database=None,

@@ -12,13 +12,16 @@ from parity_tests.strategies import dtypes, layouts, seeds
 
 def stage_tests(name: str) -> tuple[Callable, ...]:
     """(parity with torch, float32 error ratio, complex-step adjoint, linearity in the upstream gradient)."""
-    stage = harness.STAGES[name]
+    return tests_of(harness.STAGES[name])
+
+
+def tests_of(stage: harness.Stage) -> tuple[Callable, ...]:
 
     @given(case=stage.cases, dtype=dtypes, layout=layouts, seed=seeds)
     def test_parity(case, dtype, layout, seed):
         harness.check_parity(stage, case, dtype, layout, seed)
 
-    def test_error_ratio():
+    def test_error_ratio(record_property):
         pairs = []
 
         @given(case=stage.cases, seed=seeds)
@@ -26,6 +29,7 @@ def stage_tests(name: str) -> tuple[Callable, ...]:
             pairs.append(harness.error_pair(stage, case, np.float32, seed))
 
         collect()
+        record_property("examples", len(pairs))
         harness.check_error_ratio(stage.name, pairs)
 
     @given(case=stage.cases, seed=seeds)

@@ -14,6 +14,7 @@ import numpy as np
 
 from parity_tests import harness
 from parity_tests.running import Outcome
+from parity_tests.variants import VARIANTS
 
 LIBRARIES = ("numpy", "torch", "hypothesis", "mpmath", "scipy", "pytest")
 SCORE = Path(__file__).with_name("mutation_score.json")
@@ -47,10 +48,11 @@ def build(outcome: Outcome, profile: str, seconds: float, curves: dict[str, Any]
 
 def rows(outcome: Outcome) -> list[dict[str, Any]]:
     """One row a stage, dtype and tensor, in reading order."""
-    order = {name: i for i, name in enumerate(harness.STAGES)}
+    stages = {**harness.STAGES, **VARIANTS}
+    order = {name: i for i, name in enumerate(stages)}
     found = []
     for (stage, dtype, tensor), row in outcome.records.items():
-        of = harness.STAGES.get(plain(stage))
+        of = stages.get(plain(stage))
         kind = "worst case" if of and of.kind == "leaf" and stage == of.name else "probable"
         kind = "exact" if row["of_bound"] == 0 else kind
         wide = row["of_bound"] < WIDE

@@ -4,12 +4,14 @@ An array is drawn as (shape, seed, scale) rather than number by number: a failur
 and scale 1, which is readable, and a thousand examples take seconds.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 
+from parity_tests.layouts import LAYOUTS as LAYOUTS
+from parity_tests.layouts import repeated as repeated
 from vit_common import ViTConfig
 from vit_common.masks import drop_path_rates, make_masks
 from vit_common.params import block_spec, linear_spec, param_spec, under
@@ -42,7 +44,17 @@ class Case(NamedTuple):
         return f"Case({brief(self.arrays)}, {brief(self.options)})"
 
 
+DEEP = 2000  # examples a property in the profile "deep"
 seeds = st.integers(0, 2**16)
+
+
+def at_most(examples: int, shares: int = 1) -> settings:
+    """Fewer examples than the profile has, for one check of many alike; in a deep run as many as any, in equal shares
+    where one property is run in several forms."""
+    most = settings.default.max_examples
+    return settings(max_examples=most // shares if most >= DEEP else min(most, examples))
+
+
 dims = st.integers(1, 5)
 batches = st.integers(1, 4)
 dtypes = st.sampled_from([np.float64, np.float32])
@@ -52,77 +64,6 @@ scales = st.one_of(st.just(1.0), st.integers(-8, 8).map(lambda k: 10.0**k))
 gentle = st.one_of(st.just(1.0), st.integers(-2, 1).map(lambda k: 10.0**k))
 # Where one array alone sets the size of the results: all of float32's range but what a sum of a few would leave.
 wide = st.one_of(scales, st.integers(-30, 30).map(lambda k: 10.0**k))
-
-LAYOUTS: dict[str, Callable[[Array], Array]] = {}
-
-
-def layout(name: str):
-    def register(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
-        LAYOUTS[name] = function
-        return function
-
-    return register
-
-
-@layout("C")
-def contiguous(a: Array) -> Array:
-    return np.array(a, order="C")
-
-
-@layout("Fortran")
-def fortran(a: Array) -> Array:
-    return np.array(a, order="F")
-
-
-@layout("strided")
-def strided(a: Array) -> Array:
-    room = np.full((*a.shape[:-1], 2 * a.shape[-1]) if a.ndim else a.shape, np.nan, a.dtype)
-    if not a.ndim:
-        return np.array(a)
-    room[..., ::2] = a
-    return room[..., ::2]
-
-
-@layout("negative")
-def negative(a: Array) -> Array:
-    return np.array(a[::-1], order="C")[::-1] if a.ndim else np.array(a)
-
-
-@layout("read-only")
-def read_only(a: Array) -> Array:
-    a = np.array(a, order="C")
-    a.flags.writeable = False
-    return a
-
-
-@layout("unaligned")
-def unaligned(a: Array) -> Array:
-    room = np.empty(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
-    room[...] = a
-    return room
-
-
-@layout("transposed view")
-def transposed(a: Array) -> Array:
-    return np.array(a.swapaxes(0, -1), order="C").swapaxes(0, -1) if a.ndim > 1 else np.array(a)
-
-
-@layout("broadcast")
-def broadcast(a: Array) -> Array:
-    """Stride 0 along every axis on which the array is constant; `repeated` makes such arrays."""
-    small = np.array(a)
-    for axis in range(a.ndim):
-        first = small.take([0], axis) if a.shape[axis] else small
-        if np.array_equal(small, np.broadcast_to(first, small.shape), equal_nan=True):
-            small = first
-    return np.broadcast_to(small, a.shape)
-
-
-def repeated(a: Array, seed: int) -> Array:
-    """Constant along one of its axes."""
-    if not a.size or not a.ndim:
-        return a
-    return np.array(np.broadcast_to(a.take([0], seed % a.ndim), a.shape))
 
 
 layouts = st.sampled_from(sorted(LAYOUTS))

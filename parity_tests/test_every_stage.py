@@ -4,14 +4,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from parity_tests import harness
 from parity_tests.planting import under_test
 from parity_tests.ridders import check_richardson, derivative
 from parity_tests.smallest import smallest
-from parity_tests.strategies import LAYOUTS, Case, normal
+from parity_tests.strategies import LAYOUTS, Case, at_most, normal
 
 every_stage = pytest.mark.parametrize("name", harness.STAGES)
 
@@ -36,7 +36,7 @@ def test_smallest_shapes(name, dtype):
 @every_stage
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 @given(data=st.data(), seed=st.integers(0, 99))
-@settings(max_examples=5)
+@at_most(5, shares=len(LAYOUTS))
 def test_every_layout(name, layout, data, seed):
     harness.check_parity(harness.STAGES[name], data.draw(harness.STAGES[name].cases), np.float64, layout, seed)
 

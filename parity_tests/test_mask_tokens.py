@@ -1,5 +1,5 @@
-"""Mask tokens: parity with torch, adjoint of the complex step, linearity."""
+"""Mask tokens: parity with torch, float32 error ratio, adjoint of the complex step, linearity."""
 
 from parity_tests.variants import variant_tests
 
-test_parity, test_adjoint, test_linear_in_upstream = variant_tests("mask_tokens")
+test_parity, test_error_ratio, test_adjoint, test_linear_in_upstream = variant_tests("mask_tokens")

@@ -1,4 +1,4 @@
-"""Pos resize: parity with torch, adjoint of the complex step, linearity, and each library's own results."""
+"""Pos resize: parity with torch, error ratio, complex step, linearity, and each library's own results."""
 
 import itertools
 import os
@@ -16,7 +16,7 @@ from torch_vit.resize_matrix import RULES as TORCH_RULES
 from torch_vit.resize_matrix import resize_matrix as by_torch
 from vit_common.variant import ResizeRule
 
-test_parity, test_adjoint, test_linear_in_upstream = variant_tests("pos_resize")
+test_parity, test_error_ratio, test_adjoint, test_linear_in_upstream = variant_tests("pos_resize")
 
 SHARED = Path(os.environ.get("VIT_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 ORACLE = SHARED / "oracles" / "posresize.npz"

@@ -1,5 +1,5 @@
-"""Rope: parity with torch, adjoint of the complex step, linearity."""
+"""Rope: parity with torch, float32 error ratio, adjoint of the complex step, linearity."""
 
 from parity_tests.variants import variant_tests
 
-test_parity, test_adjoint, test_linear_in_upstream = variant_tests("rope")
+test_parity, test_error_ratio, test_adjoint, test_linear_in_upstream = variant_tests("rope")

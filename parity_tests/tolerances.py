@@ -9,6 +9,8 @@ bound is its own formula, evaluated in this arithmetic (`bounds.py`).
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 Array = np.ndarray
@@ -25,6 +27,7 @@ ERF = 6.0  # both engines' erf: at most 3 ulp
 LOW_PRECISION = {"bfloat16": (8, 2.0**-126), "tf32": (11, 2.0**-126)}
 
 
+@cache
 def unit_roundoff(dtype) -> float:
     r"""$u = \tfrac12 \varepsilon$: half the distance from 1 to the next number; with p significant bits $2^{-p}$."""
     if dtype in LOW_PRECISION:
@@ -32,6 +35,7 @@ def unit_roundoff(dtype) -> float:
     return float(np.finfo(dtype).eps) / 2
 
 
+@cache
 def smallest_normal(dtype) -> float:
     """Below it, the error of a rounding is no longer relative."""
     return LOW_PRECISION[dtype][1] if dtype in LOW_PRECISION else float(np.finfo(dtype).tiny)
@@ -58,7 +62,8 @@ class Bounded:
     def __init__(self, v, e, dtype):
         self.v = np.asarray(v, dtype=np.float64)
         e = np.asarray(e, dtype=np.float64)
-        self.e = np.broadcast_to(np.where(np.isnan(e), np.inf, e), self.v.shape)  # 0 * inf: nothing is known
+        e = np.where(np.isnan(e), np.inf, e)  # 0 * inf: nothing is known
+        self.e = e if e.shape == self.v.shape else np.broadcast_to(e, self.v.shape)
         self.dtype = dtype
         self.u = unit_roundoff(dtype)
         self.tiny = smallest_normal(dtype)
@@ -168,6 +173,26 @@ class Bounded:
         from scipy.special import erf
 
         return self._rounded(erf(self.v), 2.0 / np.sqrt(np.pi) * self.e, ERF)
+
+    def tanh(self) -> Bounded:
+        r"""$|\tanh\hat a - \tanh a| \le e_a \max \tanh' = e_a (1 - \tanh^2 m)$, $m$ the least size $a$ may have."""
+        least = np.maximum(np.abs(self.v) - self.e, 0.0)
+        return self._rounded(np.tanh(self.v), self.e / np.cosh(np.minimum(least, 300.0)) ** 2, ELEMENTARY)
+
+    def sigmoid(self) -> Bounded:
+        r"""$\sigma(a) = \tfrac12 (1 + \tanh \tfrac a2)$, which an engine may use; $1/(1 + e^{-a})$ is closer."""
+        return ((self * 0.5).tanh() + 1.0) * 0.5
+
+    def sin(self) -> Bounded:
+        r"""$|\sin\hat a - \sin a| \le e_a$."""
+        return self._rounded(np.sin(self.v), self.e, ELEMENTARY)
+
+    def cos(self) -> Bounded:
+        return self._rounded(np.cos(self.v), self.e, ELEMENTARY)
+
+    def constant(self, value) -> Bounded:
+        """A number, rounded to the precision computed in."""
+        return self.new(value, self.u * np.abs(value))
 
     def map(self, move) -> Bounded:
         """Apply something that only moves numbers: reshape, transpose, slice, pad."""

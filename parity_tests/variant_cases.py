@@ -1,262 +1,275 @@
-"""Inputs of every variant stage: what it is called with, in both engines, and how its gradients are named.
+"""Inputs of every variant stage: sizes, options and numbers, of any choice (see `choices`)."""
 
-A case's functions take arrays or tensors alike: `numpy` returns (y, cache), `torch` y; `back` names the gradients.
-"""
+from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, get_args
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import numpy as np
 
 import numpy_vit as nv
-import torch_vit as tv
+from parity_tests.choices import Build, Choice
+from parity_tests.strategies import Array, Case, random_params
 from vit_common import ViTConfig
+from vit_common.assembled_masks import block_sites
 from vit_common.assembled_spec import BLOCKS as BLOCK_SPECS
 from vit_common.assembled_spec import attention_spec, mlp_spec, norms, patch_spec, pool_spec, token_spec
 from vit_common.params import ParamSpec
-from vit_common.variant import ResizeRule
+from vit_common.variant import Activation, ResizeRule
 
-Array = np.ndarray
-RULES = list(get_args(ResizeRule))
-
-
-class VariantCase(NamedTuple):
-    arrays: dict[str, Array]  # differentiable inputs, float64
-    numpy: Callable[..., Any]
-    torch: Callable[..., Any]
-    back: Callable[[Any, Any], dict[str, Array]]
-    analytic: bool = True
+RULES, ACTIVATIONS, FLAGS = list(get_args(ResizeRule)), list(get_args(Activation)), (False, True)
+NORMS, ANY_EPS, RATE = ("layer", "rms"), (1e-6, 1e-5, 0.1), 0.3
 
 
-def small_config(rng: np.random.Generator, **fields: Any) -> ViTConfig:
+# ---- leaves ----------------------------------------------------------------------------------------------------
+
+
+def elementwise(most: str = "wide") -> Build:
+    return lambda c: Case({"x": c.array(c.size(), c.size(), scale=most)}, {})
+
+
+def activation(c: Choice) -> Case:
+    return Case({"x": c.array(c.size(), c.size(), scale="any")}, {"name": c.of(ACTIVATIONS)})
+
+
+def rms_norm(c: Choice) -> Case:
+    width = c.size(1, 9)
+    arrays = {"x": c.array(c.size(), c.size(), width, scale="any"), "weight": c.array(width)}
+    return Case(arrays, {"eps": c.of(ANY_EPS)})
+
+
+def layer_scale(c: Choice) -> Case:
+    width = c.size()
+    return Case({"x": c.array(c.size(), c.size(), width, scale="any"), "gamma": c.array(width, scale="any")}, {})
+
+
+def rope(c: Choice) -> Case:
+    batch, heads, prefix, patches, pairs = c.size(), c.size(), c.size(0, 2), c.size(), c.size()
+    x = c.array(batch, heads, prefix + patches, 2 * pairs, scale="any")
+    shape = c.of((1, batch)), c.of((1, heads)), patches, pairs
+    arrays = {"x": x, "sin": c.array(*shape, scale="any"), "cos": c.array(*shape, scale="any")}
+    return Case(arrays, {"prefix": prefix, "half": c.of(FLAGS)})
+
+
+def rope_mixed(c: Choice) -> Case:
+    freqs = c.array(2, c.size(), c.size(), c.size())
+    grid = c.size(), c.size()
+    return Case({"freqs": freqs}, {"points": nv.patch_grid(grid, "ij", c.of((0.0, 0.5)))})
+
+
+def biased_attention(c: Choice) -> Case:
+    batch, heads, queries, keys, width = c.size(), c.size(), c.size(), c.size(), c.size()
+    arrays = {"q": c.array(batch, heads, queries, width), "k": c.array(batch, heads, keys, width),
+              "v": c.array(batch, heads, keys, c.size(), scale="wide")}  # fmt: skip
+    if c.of((True, True, False)):
+        arrays["bias"] = c.array(c.of((1, batch)), c.of((1, heads)), queries, keys)
+    return Case(arrays, drop(c, (batch, heads, queries, keys)))
+
+
+def grouped_query(c: Choice) -> Case:
+    kept = c.size()
+    return Case({"x": c.array(c.size(), kept, c.size(), c.size(), scale="wide")}, {"num_heads": kept * c.size()})
+
+
+def diff_attention(c: Choice) -> Case:
+    batch, heads, tokens, width = c.size(), c.size(1, 3), c.size(), c.size(1, 3)
+    arrays = {"q": c.array(batch, 2 * heads, tokens, width), "k": c.array(batch, 2 * heads, tokens, width),
+              "v": c.array(batch, heads, tokens, 2 * width)}  # fmt: skip
+    lambdas = {f"lambda_{n}": ParamSpec((width,), "zeros") for n in ("q1", "k1", "q2", "k2")}
+    params = random_params(lambdas | {"sub_norm.weight": ParamSpec((2 * width,), "ones")}, c.seed())
+    masks = drop(c, (batch, 2 * heads, tokens, tokens))
+    return Case({**arrays, **params}, {"layer": c.of(range(4)), "bias": None, **masks})
+
+
+def rel_pos_bias(c: Choice) -> Case:
+    height, width = grid = c.size(1, 3), c.size(1, 3)
+    return Case({"table": c.array((2 * height - 1) * (2 * width - 1) + 3, c.size(), scale="wide")}, {"grid": grid})
+
+
+def token_pool(c: Choice) -> Case:
+    prefix, pool = c.size(1, 2), c.of(("cls", "mean", "max", "avg_max", "cls_mean"))
+    x = c.array(c.size(), prefix + c.size(), c.size(), scale="wide")
+    return Case({"x": x}, {"pool": pool, "prefix": prefix, "include_prefix": c.of(FLAGS)})
+
+
+def patch_dropout(c: Choice) -> Case:
+    batch, prefix, patches = c.size(), c.size(0, 2), c.size()
+    x = c.array(batch, prefix + patches, c.size(), scale="wide")
+    return Case({"x": x}, {"mask": keep_mask(c, batch, patches), "prefix": prefix})
+
+
+def mask_tokens(c: Choice) -> Case:
+    batch, prefix, patches, width = c.size(), c.size(0, 2), c.size(), c.size()
+    mask = keep_mask(c, batch, patches)
+    x = c.array(batch, prefix + int(mask[0].sum()), width, scale="wide")
+    return Case({"x": x, "mask_token": c.array(1, 1, width, scale="wide")}, {"mask": mask, "prefix": prefix})
+
+
+def mae_loss(c: Choice) -> Case:
+    batch, channels, patch = c.size(), c.size(1, 3), (c.size(1, 3), c.size(2, 3))
+    grid = c.size(1, 3), c.size(2, 3)
+    images = c.array(batch, channels, grid[0] * patch[0], grid[1] * patch[1])
+    prediction = c.array(batch, grid[0] * grid[1], channels * patch[0] * patch[1])
+    mask = keep_mask(c, batch, grid[0] * grid[1], hidden=1)
+    return Case({"prediction": prediction, "images": images},
+                {"mask": mask, "patch_size": patch, "norm_pix": c.of(FLAGS)})  # fmt: skip
+
+
+def pos_resize(c: Choice) -> Case:
+    old, new, prefix = (c.size(1, 4), c.size(1, 4)), (c.size(1, 5), c.size(1, 5)), c.size(0, 2)
+    table = c.array(1, prefix + old[0] * old[1], c.size(), scale="wide")
+    return Case({"pos_embed": table}, {"old": old, "new": new, "rule": c.of(RULES), "prefix": prefix})
+
+
+def patch_resize(c: Choice) -> Case:
+    weight = c.array(c.size(), c.size(), c.size(2, 4), c.size(2, 4), scale="wide")
+    return Case({"weight": weight}, {"new": (c.size(2, 6), c.size(2, 6)), "rule": c.of(RULES)})
+
+
+# ---- composites ------------------------------------------------------------------------------------------------
+
+Fields = dict[str, Any]
+
+
+def norm(c: Choice) -> Case:
+    config = small_config(c, norm=c.of(NORMS))
+    x = c.array(c.size(), c.size(), config.embed_dim, scale="any")
+    return filled(c, norms(config, config.embed_dim), x, kind=config.norm, eps=c.of(ANY_EPS))
+
+
+ATTENTIONS: list[Fields] = [
+    {"qkv": "split", "num_kv_heads": 1, "num_heads": 3, "embed_dim": 12, "qkv_bias": "qv"}, {"attention": "diff"},
+    {"qk_norm": True, "attn_norm": True, "rope": "axial", "norm": "rms"}, {"qk_norm": True},
+    {"rel_pos_bias": "block", "qkv_bias": "qv"}, {"attn_head_dim": 8, "proj_bias": False, "qkv_bias": "none"},
+    {"attn_proj": False, "qkv": "split"}, {"rope": "axial", "rope_half": True, "reg_tokens": 2},
+]  # fmt: skip
+
+
+def assembled_attention(c: Choice) -> Case:
+    config = small_config(c, **c.of(ATTENTIONS), **rates(c))
+    x = c.array(c.size(), config.num_tokens, config.embed_dim)
+    masks = block_masks(c, config.replace(block="pre_norm"), len(x), "attn.")
+    return filled(c, attention_spec(config, 1), x, config=config, positions=positions(c, config), masks=masks)
+
+
+def block(*choices: Fields) -> Build:
+    def build(c: Choice) -> Case:
+        config = small_config(c, **c.of(choices), **rates(c))
+        x = c.array(c.size(), config.num_tokens, config.embed_dim)
+        return filled(c, BLOCK_SPECS[config.block](config, 1), x, config=config, positions=positions(c, config),
+                      masks=block_masks(c, config, len(x)), drop_path_rate=config.drop_path_rate)  # fmt: skip
+
+    return build
+
+
+def mlp(*kinds: str) -> Build:
+    def build(c: Choice) -> Case:
+        config = small_config(c, mlp=c.of(kinds), activation=c.of(ACTIVATIONS), mlp_norm=c.of(FLAGS),
+                              mlp_bias=c.of(FLAGS), norm=c.of(NORMS), **rates(c))  # fmt: skip
+        x = c.array(c.size(), config.num_tokens, config.embed_dim)
+        masks = block_masks(c, config, len(x), "mlp.")
+        return filled(c, mlp_spec(config), x, config=config, masks=masks)
+
+    return build
+
+
+def patch_stem(c: Choice) -> Case:
+    crop = {"image_size": (9, 14), "patch_crop": True} if c.of(FLAGS) else {}
+    config = small_config(c, patch_norm=c.of(("none", *NORMS)), patch_norm_in=c.of(FLAGS), patch_bias=c.of(FLAGS),
+                          in_channels=c.size(1, 3), **crop)  # fmt: skip
+    images = c.array(c.size(), config.in_channels, *config.image_size)
+    return filled(c, patch_spec(config), images, config=config)
+
+
+STEMS: list[Fields] = [
+    {"reg_tokens": 2, "pos_embed_prefix": False}, {"dist_token": True, "pos_grid": (3, 2)}, {"pos_embed": "none"},
+    {"pos_embed": "sincos_2d"}, {"reg_tokens": 2, "pos_embed_registers": False}, {"pos_embed": "sincos_1d"},
+    {"class_token": False, "pool": "mean", "reg_tokens": 1}, {"dist_token": True, "reg_tokens": 1},
+]  # fmt: skip
+
+
+def token_stem(c: Choice) -> Case:
+    config = small_config(c, **c.of(STEMS), pos_drop_rate=c.of((0.0, RATE)))
+    x = c.array(c.size(), config.num_patches, config.embed_dim)
+    masks = drop_masks(c, [("pos_drop", config.pos_drop_rate, (len(x), config.num_tokens, config.embed_dim))])
+    if c.of(FLAGS):
+        masks["patch_drop"] = keep_mask(c, len(x), config.num_patches)
+    return filled(c, token_spec(config), x, config=config, masks=masks)
+
+
+def attention_pool(c: Choice) -> Case:
+    config = small_config(c, pool="map", norm=c.of(NORMS), activation=c.of(ACTIVATIONS))
+    return filled(c, pool_spec(config), c.array(c.size(), c.size(), config.embed_dim), config=config)
+
+
+CASES: dict[str, Build] = {
+    "rms_norm": rms_norm, "norm": norm, "silu": elementwise(), "quick_gelu": elementwise(), "relu": elementwise(),
+    "gelu_tanh": elementwise("any"), "activation": activation, "layer_scale": layer_scale, "rope": rope,
+    "rope_mixed": rope_mixed, "biased_attention": biased_attention, "grouped_query": grouped_query,
+    "diff_attention": diff_attention, "rel_pos_bias": rel_pos_bias, "token_pool": token_pool,
+    "patch_dropout": patch_dropout, "mask_tokens": mask_tokens, "mae_loss": mae_loss, "pos_resize": pos_resize,
+    "patch_resize": patch_resize, "assembled_attention": assembled_attention, "activated_mlp": mlp("mlp"),
+    "gated_mlp": mlp("glu", "glu_packed"), "patch_stem": patch_stem, "token_stem": token_stem,
+    "attention_pool": attention_pool,
+    "assembled_block": block({"layer_scale": 0.1}, {"block": "res_post", "norm": "rms"}, {"mlp": "glu"},
+                             {"layer_scale": 0.1, "layer_scale_names": "gamma", "layer_scale_mlp": False}),
+    "parallel_block": block({"block": "parallel", "qk_norm": True}, {"block": "diff_parallel"},
+                            {"block": "parallel", "qkv_bias": "none", "layer_scale": 0.1, "rope": "axial"}),
+    "parallel_things_block": block({"block": "parallel_things", "layer_scale": 0.2}, {"block": "parallel_things"}),
+}  # fmt: skip
+
+
+# ---- parts -----------------------------------------------------------------------------------------------------
+
+
+def small_config(c: Choice, **fields: Any) -> ViTConfig:
     """A small model, not square, with the fields given."""
-    heads = int(rng.integers(1, 4))
-    plain = {"image_size": (8, 12), "patch_size": (4, 4), "in_channels": 2, "num_classes": 3, "embed_dim": 4 * heads,
-             "depth": 2, "num_heads": heads, "mlp_ratio": 1.5}  # fmt: skip
+    heads, grid, patch = c.size(1, 3), (c.size(1, 3), c.size(1, 3)), (c.size(1, 3), c.size(1, 3))
+    plain = {"image_size": (grid[0] * patch[0], grid[1] * patch[1]), "patch_size": patch, "in_channels": 2,
+             "num_classes": 3, "embed_dim": 4 * heads, "depth": 2, "num_heads": heads, "mlp_ratio": 1.5}  # fmt: skip
+    if "image_size" in fields:
+        plain["patch_size"] = (4, 5)
     return ViTConfig(**{**plain, **fields})
 
 
-def draw(rng: np.random.Generator, spec: dict[str, ParamSpec]) -> dict[str, Array]:
-    """Parameters that hide nothing: no ones, no zeros."""
-    return {name: (p.init == "ones") + 0.5 * rng.normal(size=p.shape) for name, p in spec.items()}
+def rates(c: Choice) -> Fields:
+    return dict.fromkeys(("attn_drop_rate", "proj_drop_rate", "drop_path_rate"), c.of((0.0, RATE)))
 
 
-def leaf(name: str, arrays: dict[str, Array], *options: Any, back: Any = None, analytic: bool = True) -> VariantCase:
-    """`x_forward(*arrays, *options)`; the gradients in the order of the arrays, unless `back` says otherwise."""
-    forward, backward = getattr(nv, f"{name}_forward"), getattr(nv, f"{name}_backward")
-
-    def by_order(dy: Any, cache: Any) -> dict[str, Array]:
-        result = backward(dy, cache)
-        return dict(zip(arrays, result if isinstance(result, tuple) else (result,), strict=True))
-
-    def by_name(dy: Any, cache: Any) -> dict[str, Array]:
-        dx, grads = backward(dy, cache)
-        return {next(iter(arrays)): dx, **grads}
-
-    return VariantCase(
-        arrays, lambda a: forward(*a.values(), *(like(o, next(iter(a.values()))) for o in options)),
-        lambda t: getattr(tv, f"{name}_forward")(*t.values(), *map(tensors, options)),
-        {"order": by_order, "name": by_name, None: by_order}[back], analytic,
-    )  # fmt: skip
+def filled(c: Choice, spec: dict[str, ParamSpec], x: Array, **options: Any) -> Case:
+    return Case({"x": x, **random_params(spec, c.seed())}, options)
 
 
-def composite(name: str, rng: np.random.Generator, spec: dict[str, ParamSpec], x: Array, *options: Any) -> VariantCase:
-    """`x_forward(params, x, *options)` with `x_backward(dy, cache) -> dx, ..., grads`."""
-    forward, backward = getattr(nv, f"{name}_forward"), getattr(nv, f"{name}_backward")
-
-    def back(dy: Any, cache: Any) -> dict[str, Array]:
-        dx, *_, grads = backward(dy, cache)
-        return {"x": dx, **grads}
-
-    def split(a: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-        return {n: v for n, v in a.items() if n != "x"}, a["x"]
-
-    return VariantCase(
-        {"x": x, **draw(rng, spec)}, lambda a: forward(*split(a), *(like(o, a["x"]) for o in options)),
-        lambda t: getattr(tv, f"{name}_forward")(*split(t), *map(tensors, options)), back,
-    )  # fmt: skip
+def positions(c: Choice, config: ViTConfig) -> nv.Positions:
+    """Rotary tables where the configuration turns; perhaps a bias on the scores."""
+    tokens, pairs = config.num_tokens, config.head_dim // 2
+    sin = cos = None
+    if config.rope != "none":
+        sin, cos = (c.array(1, 1, config.num_patches, pairs, scale="one") for _ in range(2))
+    bias = c.array(1, 1, tokens, tokens, scale="one") if c.of(FLAGS) else None
+    return nv.Positions(1, sin, cos, bias)
 
 
-def like(value: Any, x: Array) -> Any:
-    """Floating-point arrays inside an option in the precision of x."""
-    if isinstance(value, nv.Positions):
-        return nv.Positions(*(like(v, x) for v in value))
-    floating = isinstance(value, np.ndarray) and value.dtype == np.float64
-    return value.astype(x.real.dtype) if floating else value
+def block_masks(c: Choice, config: ViTConfig, batch: int, prefix: str = "") -> dict[str, Array]:
+    """The masks of a block's sites below the prefix."""
+    sites = block_sites(config, batch, config.num_tokens, config.drop_path_rate)
+    return drop_masks(c, [(n[len(prefix) :], rate, s) for n, rate, s in sites if n.startswith(prefix)])
 
 
-def tensors(value: Any) -> Any:
-    """Arrays inside an option as tensors; Positions as those of the torch engine."""
-    import torch
-
-    if isinstance(value, nv.Positions):
-        return tv.Positions(*(tensors(v) for v in value))
-    if isinstance(value, nv.BranchNames):
-        return tv.BranchNames(*value)
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(value.copy())
-    return {k: tensors(v) for k, v in value.items()} if isinstance(value, dict) else value
+def drop_masks(c: Choice, sites: Sequence[tuple[str, float, tuple[int, ...]]]) -> dict[str, Array]:
+    if not c.of((True, True, False)):  # rates without masks: nothing is dropped
+        return {}
+    rng = np.random.default_rng(c.seed())
+    return {name: rng.random(shape) >= rate for name, rate, shape in sites if rate}
 
 
-def activation(name: str) -> Callable[[np.random.Generator], VariantCase]:
-    scale = 10.0
-    return lambda rng: leaf(name, {"x": scale ** rng.uniform(-3, 1) * rng.normal(size=(2, 5))})
+def drop(c: Choice, shape: tuple[int, ...]) -> dict[str, Any]:
+    rate = c.of((0.0, RATE))
+    mask = np.random.default_rng(c.seed()).random(shape) >= rate if rate else None
+    return {"drop_mask": mask, "drop_rate": rate}
 
 
-def keep_mask(rng: np.random.Generator, batch: int, patches: int, keep: int) -> Array:
-    return rng.random((batch, patches)).argsort(axis=1) < keep
-
-
-def rope_case(rng: np.random.Generator) -> VariantCase:
-    shape = int(rng.choice([1, 2])), int(rng.choice([1, 3])), 5, 4
-    angles = rng.normal(size=shape)
-    arrays = {"x": rng.normal(size=(2, 3, 7, 8)), "sin": np.sin(angles), "cos": np.cos(angles)}
-    return leaf("rope", arrays, 2, bool(rng.integers(2)))
-
-
-def biased_case(rng: np.random.Generator) -> VariantCase:
-    q, k, v = (rng.normal(size=(2, 3, n, w)) for n, w in ((4, 5), (6, 5), (6, 2)))
-    bias = rng.normal(size=(int(rng.choice([1, 2])), int(rng.choice([1, 3])), 4, 6))
-    drop = (None, 0.0) if rng.integers(2) else (rng.random((2, 3, 4, 6)) > 0.3, 0.3)
-    return leaf("biased_attention", {"q": q, "k": k, "v": v, "bias": bias}, *drop)
-
-
-def diff_case(rng: np.random.Generator) -> VariantCase:
-    case_spec = {f"lambda_{n}": ParamSpec((4,), "zeros") for n in ("q1", "k1", "q2", "k2")}
-    arrays = {n: rng.normal(size=(2, h, 5, w)) for n, h, w in (("q", 4, 4), ("k", 4, 4), ("v", 2, 8))}
-    params = draw(rng, case_spec | {"sub_norm.weight": ParamSpec((8,), "ones")})
-    layer = int(rng.integers(4))
-
-    def call(engine: Any) -> Callable[[dict[str, Any]], Any]:
-        return lambda a: engine.diff_attention_forward(
-            {n: a[n] for n in params}, a["q"], a["k"], a["v"], layer
-        )  # fmt: skip
-
-    def back(dy: Any, cache: Any) -> dict[str, Array]:
-        dq, dk, dv, _, grads = nv.diff_attention_backward(dy, cache)
-        return {"q": dq, "k": dk, "v": dv, **grads}
-
-    return VariantCase({**arrays, **params}, call(nv), call(tv), back)
-
-
-def attention_case(rng: np.random.Generator) -> VariantCase:
-    fields: dict[str, Any] = [
-        {"qkv": "split", "num_kv_heads": 1, "num_heads": 3, "embed_dim": 12, "qkv_bias": "qv"}, {"attention": "diff"},
-        {"qk_norm": True, "attn_norm": True, "rope": "axial", "norm": "rms"},
-        {"rel_pos_bias": "block", "qkv_bias": "qv"},
-        {"attn_head_dim": 8, "proj_bias": False, "qkv_bias": "none"}, {"attn_proj": False},
-    ][int(rng.integers(6))]  # fmt: skip
-    config = small_config(rng, **fields)
-    sin, cos = nv.rope_table(config) if config.rope == "axial" else (None, None)
-    positions = nv.Positions(1, sin, cos, rng.normal(size=(1, 1, config.num_tokens, config.num_tokens)))
-    x = rng.normal(size=(2, config.num_tokens, config.embed_dim))
-    return composite("assembled_attention", rng, attention_spec(config, 1), x, config, positions)
-
-
-def block_case(name: str, *choices: dict[str, Any]) -> Callable[[np.random.Generator], VariantCase]:
-    def build(rng: np.random.Generator) -> VariantCase:
-        config = small_config(rng, **choices[int(rng.integers(len(choices)))])
-        x = rng.normal(size=(2, config.num_tokens, config.embed_dim))
-        return composite(name, rng, BLOCK_SPECS[config.block](config, 1), x, config, nv.Positions(1))
-
-    return build
-
-
-def mlp_case(name: str, **fields: Any) -> Callable[[np.random.Generator], VariantCase]:
-    def build(rng: np.random.Generator) -> VariantCase:
-        act = str(rng.choice(["gelu", "gelu_tanh", "quick_gelu", "silu"]))
-        norm, bias = bool(rng.integers(2)), bool(rng.integers(2))
-        packed = {"mlp": "glu_packed"} if fields and rng.integers(2) else {}
-        config = small_config(rng, **{**fields, **packed, "activation": act, "mlp_norm": norm, "mlp_bias": bias})
-        return composite(name, rng, mlp_spec(config), rng.normal(size=(2, 5, config.embed_dim)), config)
-
-    return build
-
-
-def patch_stem_case(rng: np.random.Generator) -> VariantCase:
-    fields = {"image_size": (9, 14), "patch_crop": True} if rng.integers(2) else {}
-    kind = str(rng.choice(["none", "layer", "rms"]))
-    config = small_config(
-        rng, patch_norm=kind, patch_norm_in=bool(rng.integers(2)), patch_bias=bool(rng.integers(2)), **fields
-    )
-    images = rng.normal(size=(2, config.in_channels, *config.image_size))
-    return composite("patch_stem", rng, patch_spec(config), images, config)
-
-
-def token_stem_case(rng: np.random.Generator) -> VariantCase:
-    fields: dict[str, Any] = [
-        {"reg_tokens": 2, "pos_embed_prefix": False}, {"dist_token": True, "pos_grid": (3, 2)},
-        {"pos_embed": "sincos_2d"},
-        {"reg_tokens": 2, "pos_embed_registers": False}, {"class_token": False, "pool": "mean", "reg_tokens": 1},
-    ][int(rng.integers(5))]  # fmt: skip
-    config = small_config(rng, **fields)
-    masks = {"patch_drop": keep_mask(rng, 2, config.num_patches, 4)} if rng.integers(2) else {}
-    return composite("token_stem", rng, token_spec(config), rng.normal(size=(2, 6, config.embed_dim)), config, masks)
-
-
-def attention_pool_case(rng: np.random.Generator) -> VariantCase:
-    config = small_config(rng, pool="map", norm=str(rng.choice(["layer", "rms"])))
-    return composite("attention_pool", rng, pool_spec(config), rng.normal(size=(2, 5, config.embed_dim)), config)
-
-
-def norm_case(rng: np.random.Generator) -> VariantCase:
-    config = small_config(rng, norm=str(rng.choice(["layer", "rms"])))
-    x = rng.normal(size=(3, config.embed_dim))
-    return composite("norm", rng, norms(config, config.embed_dim), x, config.norm, 1e-5)
-
-
-def pos_resize_case(rng: np.random.Generator) -> VariantCase:
-    rule = str(rng.choice(RULES))
-    new = int(rng.integers(1, 6)), int(rng.integers(1, 6))
-    return leaf("pos_resize", {"pos_embed": rng.normal(size=(1, 2 + 12, 3))}, (3, 4), new, rule, 2)
-
-
-def patch_resize_case(rng: np.random.Generator) -> VariantCase:
-    rule = str(rng.choice(RULES))
-    return leaf("patch_resize", {"weight": rng.normal(size=(3, 2, 4, 3))}, (int(rng.integers(2, 7)), 5), rule)
-
-
-def mae_loss_case(rng: np.random.Generator) -> VariantCase:
-    images, mask, norm_pix = rng.normal(size=(2, 2, 4, 6)), keep_mask(rng, 2, 6, 2), bool(rng.integers(2))
-    case = leaf("mae_loss", {"prediction": rng.normal(size=(2, 6, 8)), "images": images}, mask, (2, 2), norm_pix)
-    names = ("prediction", "images")
-    return case._replace(back=lambda dy, c: dict(zip(names, nv.mae_loss_backward(c, dy), strict=True)))
-
-
-CASES: dict[str, Callable[[np.random.Generator], VariantCase]] = {
-    "rms_norm": lambda r: leaf("rms_norm", {"x": r.normal(size=(2, 3, 7)), "weight": r.normal(size=7)}, 1e-5,
-                               back="name"),
-    "norm": norm_case,
-    "gelu_tanh": activation("gelu_tanh"), "silu": activation("silu"), "quick_gelu": activation("quick_gelu"),
-    "relu": activation("relu"),
-    "activation": lambda r: leaf("activation", {"x": r.normal(size=(3, 4))}, str(r.choice(["gelu", "relu", "silu"]))),
-    "layer_scale": lambda r: leaf("layer_scale", {"x": r.normal(size=(2, 3, 5)), "gamma": r.normal(size=5)},
-                                  back="name"),
-    "rope": rope_case,
-    "biased_attention": biased_case,
-    "grouped_query": lambda r: leaf("grouped_query", {"x": r.normal(size=(2, 2, 3, 4))}, 2 * int(r.integers(1, 4))),
-    "diff_attention": diff_case,
-    "assembled_attention": attention_case,
-    "activated_mlp": mlp_case("activated_mlp"),
-    "gated_mlp": mlp_case("gated_mlp", mlp="glu"),
-    "assembled_block": block_case("assembled_block", {"layer_scale": 0.1}, {"block": "res_post", "norm": "rms"},
-                                  {"layer_scale": 0.1, "layer_scale_names": "gamma", "layer_scale_mlp": False}),
-    "parallel_block": block_case("parallel_block", {"block": "parallel", "qk_norm": True}, {"block": "diff_parallel"},
-                                 {"block": "parallel", "qkv_bias": "none", "layer_scale": 0.1}),
-    "parallel_things_block": block_case("parallel_things_block", {"block": "parallel_things", "layer_scale": 0.2}),
-    "patch_dropout": lambda r: leaf("patch_dropout", {"x": r.normal(size=(2, 8, 3))}, keep_mask(r, 2, 6, 3), 2),
-    "patch_stem": patch_stem_case,
-    "token_stem": token_stem_case,
-    "pos_resize": pos_resize_case,
-    "patch_resize": patch_resize_case,
-    "attention_pool": attention_pool_case,
-    "token_pool": lambda r: leaf("token_pool", {"x": r.normal(size=(2, 6, 3))},
-                                 str(r.choice(["cls", "mean", "max", "avg_max", "cls_mean"])), 2, bool(r.integers(2))),
-    "mask_tokens": lambda r: leaf(
-        "mask_tokens", {"x": r.normal(size=(2, 4, 3)), "mask_token": r.normal(size=(1, 1, 3))},
-        keep_mask(r, 2, 6, 3), 1, back="name"),
-    "mae_loss": mae_loss_case,
-    "rel_pos_bias": lambda r: leaf("rel_pos_bias", {"table": r.normal(size=(18, 3))}, (2, 3)),
-    "rope_mixed": lambda r: leaf("rope_mixed", {"freqs": r.normal(size=(2, 2, 3, 4))}, r.normal(size=(5, 2)),
-                                 back="order"),
-}  # fmt: skip
+def keep_mask(c: Choice, batch: int, patches: int, hidden: int = 0) -> Array:
+    """True = keep, as many in each row; at least so many are not kept."""
+    keep = c.size(1, patches - hidden)
+    return np.random.default_rng(c.seed()).random((batch, patches)).argsort(axis=1) < keep
