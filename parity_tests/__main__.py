@@ -14,7 +14,10 @@ from pathlib import Path
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")  # arrays here are small: more threads only get in each other's way
 
-from parity_tests import page, report, running  # noqa: E402
+import pytest  # noqa: E402
+
+from parity_tests import deep, page, report, running  # noqa: E402
+from parity_tests.strategies import DEEP  # noqa: E402
 from vit_common.errors import require  # noqa: E402
 from vit_common.files import write_atomically, write_json  # noqa: E402
 
@@ -25,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m parity_tests", description=__doc__.splitlines()[0])
     effort = parser.add_mutually_exclusive_group()
     effort.add_argument("--quick", action="store_true", help="about a minute: few examples, no long runs")
-    effort.add_argument("--deep", action="store_true", help="hours: 3,000 examples a property")
+    effort.add_argument("--deep", action="store_true", help=f"hours, resumable: {DEEP} examples a property")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the report (default: build)")
     parser.add_argument("--engine", help="module or .py file to test in place of numpy_vit")
     parser.add_argument("--workers", type=int, default=running.workers(), help="processes (default: one a core)")
@@ -34,10 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     start = time.perf_counter()
     more = ["--engine", options.engine] if options.engine else []
+    more += ["-p", "parity_tests.deep"] if options.deep else []
     with require("tqdm", extra="cli").tqdm(unit="test", file=sys.stderr, dynamic_ncols=True) as bar:
         outcome = running.run(profile, options.quick, options.workers, bar, more)
         bar.set_postfix_str("training curves")
         curves = None if options.engine else make_curves()
+    if options.deep:
+        deep.main()
     found = report.build(outcome, profile, time.perf_counter() - start, curves)
     write_json(options.out / "parity_report.json", found)
     html = page.render(found)
@@ -47,7 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     if outcome.failures:
         print(report.failures(found), file=sys.stderr)
         return 1
-    if outcome.status:  # nothing collected, a bad option, broken off
+    if outcome.status and not (options.deep and outcome.status == pytest.ExitCode.NO_TESTS_COLLECTED):
+        # a bad option, broken off, nothing collected (but of a deep run, whose rest may be nothing)
         print(outcome.output.strip() or f"pytest ended with status {outcome.status}", file=sys.stderr)
         return 1
     return 0
