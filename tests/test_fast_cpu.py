@@ -116,7 +116,9 @@ def test_the_rule_of_the_fast_path(monkeypatch):
     monkeypatch.setattr(fast_cpu, "AVAILABLE", False)
     assert not fast_cpu.serves(x, w)
     assert not fast_cpu.available("off")
-    monkeypatch.setattr(fast_cpu, "_is_amd", lambda: False)
-    assert not fast_cpu.available("auto")
+    for amd, avx512 in ((True, True), (True, False), (False, True)):
+        monkeypatch.setattr(fast_cpu, "_is_amd", lambda amd=amd: amd)
+        monkeypatch.setattr(fast_cpu, "_has_avx512", lambda avx512=avx512: avx512)
+        assert fast_cpu.available("auto") is (amd and avx512 and fast_cpu.available("on"))
     monkeypatch.setattr(fast_cpu.torch.ops, "mkldnn", SimpleNamespace())
     assert not fast_cpu.available("on")  # an older or a stripped torch: the usual way, no error

@@ -1,13 +1,14 @@
 r"""Engine plumbing, without a twin in NumPy: the faster of torch's two float32 products on this CPU.
 
-torch multiplies float32 matrices on the CPU with MKL, which keeps to an older path on processors that are not
-Intel's. oneDNN, which is in every torch build for x86, does not. Measured on an AVX-512 AMD EPYC, one thread,
-1576 x 384 x 1536: MKL 104 GFLOP/s; oneDNN 221 for $y = x W^\top$, 198 for $dx$, 204 for $dW$ and $db$ together
-(`python -m benchmarks stages` measures it anew).
+torch multiplies float32 matrices on the CPU with MKL, which uses no AVX-512 on processors that are not Intel's. oneDNN,
+which is in every torch build for x86, does. Measured on an AVX-512 AMD EPYC, one thread, 1576 x 384 x 1536: MKL 104
+GFLOP/s; oneDNN 221 for $y = x W^\top$, 198 for $dx$, 204 for $dW$ and $db$ together (`python -m benchmarks stages`
+measures it anew). On an AMD EPYC that has AVX2 alone both use that, and oneDNN loses: a linear map forward and backward
+takes 1.31 of MKL's time. Weights packed in advance for oneDNN are no lever either: 0.94 to 1.07 of its own time.
 
-The rule, the same in every run so that a result can be repeated: an AMD processor, float32, and at least `LEAST`
-multiplications, below which the call costs more than it saves. Everything else goes the usual way. The environment
-variable `TORCH_VIT_ONEDNN=on` drops the question of the processor; `off`, or torch's own switch
+The rule, the same in every run so that a result can be repeated: an AMD processor with AVX-512, float32, and at least
+`LEAST` multiplications, below which the call costs more than it saves. Everything else goes the usual way. The
+environment variable `TORCH_VIT_ONEDNN=on` drops the question of the processor; `off`, or torch's own switch
 `torch.backends.mkldnn.enabled = False`, drops the whole.
 """
 
@@ -26,7 +27,8 @@ def available(wish: str) -> bool:
     """Whether this torch has the products, and this processor needs them; "on" and "off" instead of "auto" decide."""
     has_ops = hasattr(torch.ops.mkldnn, "_linear_pointwise")
     has_ops &= hasattr(torch.ops.aten, "mkldnn_linear_backward_weights")
-    return wish != "off" and has_ops and torch.backends.mkldnn.is_available() and (wish == "on" or _is_amd())
+    wanted = wish == "on" or (wish != "off" and _is_amd() and _has_avx512())
+    return wanted and has_ops and torch.backends.mkldnn.is_available()
 
 
 def _is_amd() -> bool:
@@ -35,6 +37,17 @@ def _is_amd() -> bool:
         with info.open() as lines:
             return "AuthenticAMD" in lines.read(4096)
     return "AuthenticAMD" in platform.processor()  # Windows
+
+
+def _has_avx512() -> bool:
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
+def multiplies_bf16() -> bool:
+    """Whether the processor has instructions for products of bfloat16 (AVX512_BF16, AMX); without, they are slow."""
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()) and any(
+        getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
 
 
 AVAILABLE = available(os.environ.get("TORCH_VIT_ONEDNN", "auto"))
