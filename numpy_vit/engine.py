@@ -15,6 +15,7 @@ from vit_common.config import ViTConfig
 from vit_common.engine import StepResult, Trace, check_state
 from vit_common.memory import keep_freed_memory
 from vit_common.params import check_params, param_spec
+from vit_common.raw_images import RawImages
 from vit_common.recipe import Recipe
 
 Array = np.ndarray
@@ -47,12 +48,17 @@ class NumpyEngine:
         self.decay = {name: spec.decay for name, spec in param_spec(config).items()}
         adamw = recipe.optimizer == "adamw"
         self._optim: AdamWState | SgdState = adamw_init(self._params) if adamw else sgd_init(self._params)
+        self._halted = False
+
+    def images(self, raw: RawImages, dtype: str) -> Array:
+        return raw.to_numpy(dtype)
 
     def train_step(self, images: Array, labels: Array, masks: Mapping[str, Array] | None, lr: float) -> StepResult:
         smoothing = self.recipe.label_smoothing
         loss, grads = parallel_loss_and_grads(self._params, images, labels, self.config, masks, smoothing)
         grads, norm = clip_grad_norm(grads, self.recipe.clip_norm or math.inf)
-        if math.isfinite(loss) and math.isfinite(norm):
+        self._halted |= not (math.isfinite(loss) and math.isfinite(norm))
+        if not self._halted:
             self._update(grads, lr)
         return StepResult(loss, norm)
 
@@ -100,3 +106,4 @@ class NumpyEngine:
             else:
                 fields[kind] = int(state[f"optim/{kind}"])
         self._optim = type(self._optim)(**fields)
+        self._halted = False

@@ -23,8 +23,16 @@ OUTSIDE = {"parity_tests", "benchmarks", "demo", "docs", "tests"}  # these see t
 NO_STAGE = {"__init__", "__main__", "engine"}
 # Other files that are no stage, and why the other engine has no twin of them.
 ALONE = {
+    "torch_vit/augment.py": "the twin of vit_common/augment.py, on the device",
+    "torch_vit/compiled.py": "torch.compile",
     "torch_vit/fast_cpu.py": "which of torch's float32 products to call on a CPU; NumPy has one",
+    "torch_vit/numerics.py": "torch's settings of precision and attention kernels",
+    "torch_vit/options.py": "the engine's options; NumPy has none",
+    "torch_vit/predictor.py": "inference from a copy of the weights that the device multiplies faster",
+    "torch_vit/recompute.py": "activation checkpointing, which changes modules; in NumPy a cache is data",
     "torch_vit/tape.py": "hooks on modules; in NumPy a tape is a dict that the stages write into",
+    "torch_vit/transfer.py": "between host and device",
+    "torch_vit/update.py": "torch's optimizer objects; in NumPy the optimizer's functions",
 }
 # Forwards that one engine has and the other has not, and why.
 ONE_ENGINE = {

@@ -1,21 +1,26 @@
 """TorchEngine: the model and torch's optimizers behind the interface that training and the commands use."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from torch_vit.augment import images_on_device
+from torch_vit.compiled import compiled
 from torch_vit.loss import cross_entropy_forward
 from torch_vit.model import VisionTransformer, to_numpy, to_torch
-from torch_vit.optimizer import parameter_groups
+from torch_vit.numerics import mixed, numerics, product_precision
+from torch_vit.options import TorchOptions
+from torch_vit.predictor import Predictor
+from torch_vit.recompute import recompute_blocks
 from torch_vit.tape import Tape
+from torch_vit.transfer import Late, Upload
+from torch_vit.update import Update
 from vit_common.config import ViTConfig
 from vit_common.engine import StepResult, Trace, check_state
-from vit_common.errors import ConfigError
 from vit_common.params import check_params, param_spec
+from vit_common.raw_images import RawImages
 from vit_common.recipe import Recipe
 
 Array = np.ndarray
@@ -24,14 +29,16 @@ ADAMW_STATE = {"m": "exp_avg", "v": "exp_avg_sq"}
 SGD_STATE = {"momentum": "momentum_buffer"}
 
 
-@dataclass(frozen=True)
-class TorchOptions:
-    """Where and how torch runs."""
+class Objective(nn.Module):
+    """Model and loss in one, so that a compiler sees both."""
 
-    device: str = "auto"
-    """cpu, cuda, cuda:1, mps ...; auto takes a GPU if there is one"""
-    compile: bool = False
-    """compile the model (torch.compile): slow first step, faster ones after"""
+    def __init__(self, model: nn.Module, label_smoothing: float):
+        super().__init__()
+        self.model, self.label_smoothing = model, label_smoothing
+
+    def forward(self, images: Tensor, labels: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
+        """(B, C, H, W), (B,) -> mean loss in nats, a scalar."""
+        return cross_entropy_forward(self.model(images, masks), labels, self.label_smoothing)
 
 
 class TorchEngine:
@@ -43,50 +50,52 @@ class TorchEngine:
 
     def __init__(self, options: TorchOptions | None = None):
         self.options = options or TorchOptions()
-        self.device = _device(self.options.device)
+        self.device = self.options.find_device()
+        self.upload = Upload(self.device)
 
     def load(self, config: ViTConfig, params: Mapping[str, Array], dtype: str = "float32") -> None:
         check_params(params, config)
+        self.options.check_dtype(dtype)
         self.config, self.dtype = config, getattr(torch, dtype)
         self.model = VisionTransformer(config, seed=None)
         self.model.to(self.dtype)
         self.model.load_state_dict(to_torch({name: np.asarray(p, dtype) for name, p in params.items()}))
         self.model.to(self.device)
+        if self.options.activation_checkpointing:
+            recompute_blocks(self.model.blocks)
         self._named = {name: dict(self.model.named_parameters())[name] for name in param_spec(config)}
-        self.forward = torch.compile(self.model) if self.options.compile else self.model
+        self.predictor = Predictor(self.model, self.options, self.device)
 
     def start(self, config: ViTConfig, params: Mapping[str, Array], recipe: Recipe) -> None:
         self.load(config, params, recipe.dtype)
-        self.recipe = recipe
         decay = {name: spec.decay for name, spec in param_spec(config).items()}
-        groups = parameter_groups(self._named.items(), recipe.weight_decay, decay)
-        if recipe.optimizer == "adamw":
-            self._state_names = ADAMW_STATE
-            self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
-                groups, recipe.lr, (recipe.beta1, recipe.beta2), fused=self.device.type in ("cpu", "cuda")
-            )
-        else:
-            self._state_names = SGD_STATE
-            self.optimizer = torch.optim.SGD(groups, recipe.lr, recipe.momentum)
+        self.update = Update(self._named, recipe, decay, self.device)
+        self._state_names = ADAMW_STATE if recipe.optimizer == "adamw" else SGD_STATE
+        self.objective = compiled(Objective(self.model, recipe.label_smoothing), self.options)
 
-    def train_step(self, images: Array, labels: Array, masks: Mapping[str, Array] | None, lr: float) -> StepResult:
+    def images(self, raw: RawImages, dtype: str) -> Tensor:
+        return images_on_device(raw, getattr(torch, dtype), self.upload)
+
+    def train_step(
+        self, images: Array | Tensor, labels: Array, masks: Mapping[str, Array] | None, lr: float
+    ) -> StepResult:
+        batch = self.upload(images), self.upload(labels), {name: self.upload(m) for name, m in (masks or {}).items()}
+        return self.step(*batch, lr)
+
+    def step(self, images: Tensor, labels: Tensor, masks: Mapping[str, Tensor], lr: float) -> StepResult:
+        """`train_step` of what is on the device already. The host waits for nothing here: it only queues the work."""
         self.model.train()
-        logits = self.forward(self._tensor(images), to_torch(masks or {}, self.device))
-        loss = cross_entropy_forward(logits, self._tensor(labels), self.recipe.label_smoothing)
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self._named.values(), self.recipe.clip_norm or math.inf)
-        result = StepResult(loss.item(), norm.item())
-        if math.isfinite(result.loss) and math.isfinite(result.grad_norm):
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
-            self.optimizer.step()
-        return result
+        self.update.optimizer.zero_grad()
+        with numerics(self.options):
+            with mixed(self.options, self.device):
+                loss = self.objective(images, labels, masks)
+            loss.backward()
+        norm = self.update.step(loss, lr)
+        self.predictor.stale = True
+        return StepResult(Late(loss), Late(norm))
 
-    @torch.inference_mode()
     def predict(self, images: Array) -> Array:
-        self.model.eval()
-        return self.forward(self._tensor(images)).cpu().numpy()
+        return self.predictor(self.upload(images)).cpu().numpy()
 
     def trace(
         self, images: Array, labels: Array, masks: Mapping[str, Array] | None = None, label_smoothing: float = 0.0
@@ -94,10 +103,10 @@ class TorchEngine:
         model = VisionTransformer(self.config, "explicit", seed=None).to(self.dtype)  # scores and probs in sight
         model.load_state_dict({name: p.detach() for name, p in self._named.items()})
         model.to(self.device)
-        pixels = self._tensor(images).requires_grad_()
-        with Tape(model) as tape:
+        pixels = self.upload(images).requires_grad_()
+        with product_precision("float32"), Tape(model) as tape:
             logits = model(pixels, to_torch(masks or {}, self.device))
-            loss = cross_entropy_forward(logits, self._tensor(labels), label_smoothing)
+            loss = cross_entropy_forward(logits, self.upload(labels), label_smoothing)
             loss.backward()
         param_grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         return Trace(
@@ -111,11 +120,11 @@ class TorchEngine:
     def state(self) -> dict[str, Array]:
         flat = {f"params/{name}": array for name, array in self.params().items()}
         for kind, theirs in self._state_names.items():
-            kept = {name: self.optimizer.state[p].get(theirs) for name, p in self._named.items()}
+            kept = {name: self.update.optimizer.state[p].get(theirs) for name, p in self._named.items()}
             known = {name: torch.zeros_like(self._named[name]) if t is None else t for name, t in kept.items()}
             flat |= {f"optim/{kind}/{name}": array for name, array in to_numpy(known).items()}
         if self._state_names is ADAMW_STATE:
-            first = self.optimizer.state[next(iter(self._named.values()))]
+            first = self.update.optimizer.state[next(iter(self._named.values()))]
             flat["optim/step"] = np.array(int(first["step"]) if first else 0)
         return flat
 
@@ -123,22 +132,11 @@ class TorchEngine:
         check_state(self.state(), state)
         with torch.no_grad():
             for name, p in self._named.items():
-                p.copy_(self._tensor(state[f"params/{name}"]))
+                p.copy_(self.upload(state[f"params/{name}"]))
         for name, p in self._named.items():
-            slots = {theirs: self._tensor(state[f"optim/{kind}/{name}"]) for kind, theirs in self._state_names.items()}
+            slots = {theirs: self.upload(state[f"optim/{kind}/{name}"]) for kind, theirs in self._state_names.items()}
             if "optim/step" in state:
                 slots["step"] = torch.tensor(float(state["optim/step"]), device=self.device)
-            self.optimizer.state[p] = slots
-
-    def _tensor(self, array: Array) -> Tensor:
-        return torch.tensor(array, device=self.device)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.empty(1, device=name)
-        return torch.device(name)
-    except Exception as error:  # RuntimeError, AssertionError, NotImplementedError ...
-        raise ConfigError(f"device {name!r} cannot be used: {error}; try --device cpu") from error
+            self.update.optimizer.state[p] = slots
+        self.update.reset()
+        self.predictor.stale = True

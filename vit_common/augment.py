@@ -26,8 +26,7 @@ def augment(name: str, images: np.ndarray, seed: int, epoch: int, indices: np.nd
     "none", "shift" (by up to an eighth of each side), "flip" (left-right, half of the images), "shift+flip".
     Apply it before normalisation, where 0 is black. Raises ConfigError for an unknown name.
     """
-    if name not in AUGMENTATIONS:
-        raise ConfigError(f"unknown augmentation {name!r}; {nearest(name, AUGMENTATIONS)}")
+    check_augmentation(name)
     if "shift" in name:
         images = random_shift(images, seed, epoch, indices)
     if "flip" in name:
@@ -35,15 +34,18 @@ def augment(name: str, images: np.ndarray, seed: int, epoch: int, indices: np.nd
     return images
 
 
+def check_augmentation(name: str) -> None:
+    """Raise ConfigError for an unknown name."""
+    if name not in AUGMENTATIONS:
+        raise ConfigError(f"unknown augmentation {name!r}; {nearest(name, AUGMENTATIONS)}")
+
+
 def random_shift(
     images: np.ndarray, seed: int, epoch: int, indices: np.ndarray, pad: tuple[int, int] | None = None
 ) -> np.ndarray:
     """Pad with zeros by `pad` (rows, columns; default an eighth of each side), crop back at random."""
     rows, columns = images.shape[2:]
-    down, right = pad if pad is not None else (max(rows // 8, 1), max(columns // 8, 1))
-    words = _words(images, seed, epoch, indices)
-    top = _below(words[:, 0], 2 * down + 1)  # (B,)
-    left = _below(words[:, 1], 2 * right + 1)  # (B,)
+    (down, right), top, left = draw_shift(images, seed, epoch, indices, pad)
     padded = np.pad(images, ((0, 0), (0, 0), (down, down), (right, right)))
     windows = sliding_window_view(
         padded, (rows, columns), axis=(2, 3)
@@ -53,10 +55,25 @@ def random_shift(
 
 def random_flip(images: np.ndarray, seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
     """Mirror left and right in half of the images. Not for digits or letters: a mirrored 2 is no 2."""
-    flip = _words(images, seed, epoch, indices)[:, 2] >> np.uint64(63) == 1  # (B,), the top bit
+    flip = draw_flip(images, seed, epoch, indices)
     out = images.copy()
     out[flip] = images[flip, :, :, ::-1]
     return out
+
+
+def draw_shift(
+    images: np.ndarray, seed: int, epoch: int, indices: np.ndarray, pad: tuple[int, int] | None = None
+) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
+    """The padding (rows, columns), and where in the padded image each window starts: top (B,), left (B,)."""
+    rows, columns = images.shape[2:]
+    down, right = pad if pad is not None else (max(rows // 8, 1), max(columns // 8, 1))
+    words = _words(images, seed, epoch, indices)
+    return (down, right), _below(words[:, 0], 2 * down + 1), _below(words[:, 1], 2 * right + 1)
+
+
+def draw_flip(images: np.ndarray, seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
+    """Which images are mirrored, bool (B,)."""
+    return _words(images, seed, epoch, indices)[:, 2] >> np.uint64(63) == 1  # the top bit
 
 
 def _words(images: np.ndarray, seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:

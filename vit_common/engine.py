@@ -1,23 +1,38 @@
 """What an engine offers to the training loop and the commands: a protocol, so that neither knows the other."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, SupportsFloat
 
 import numpy as np
 
 from vit_common.config import ViTConfig
 from vit_common.errors import CheckpointError
+from vit_common.raw_images import RawImages
 from vit_common.recipe import Recipe
 
 Arrays = Mapping[str, np.ndarray]
 
 
-class StepResult(NamedTuple):
-    """What one training step says: the batch's loss in nats, and the norm of all gradients before clipping."""
+class StepResult:
+    """What one training step says: the batch's loss in nats, and the norm of all gradients before clipping.
 
-    loss: float
-    grad_norm: float
+    Read when asked for: a device may still be at work on them, and only who looks has to wait for it.
+    """
+
+    def __init__(self, loss: SupportsFloat, grad_norm: SupportsFloat):
+        self._loss, self._grad_norm = loss, grad_norm
+
+    @property
+    def loss(self) -> float:
+        return float(self._loss)
+
+    @property
+    def grad_norm(self) -> float:
+        return float(self._grad_norm)
+
+    def __iter__(self) -> Iterator[float]:
+        return iter((self.loss, self.grad_norm))
 
 
 @dataclass(frozen=True)
@@ -46,8 +61,15 @@ class Engine(Protocol):
     def start(self, config: ViTConfig, params: Arrays, recipe: Recipe) -> None:
         """Take a copy of the parameters, in `recipe.dtype`, and a fresh optimizer."""
 
-    def train_step(self, images: np.ndarray, labels: np.ndarray, masks: Arrays | None, lr: float) -> StepResult:
-        """Images float (B, C, H, W), labels int (B,). If loss or gradient is not finite, nothing is updated."""
+    def images(self, raw: RawImages, dtype: str) -> Any:
+        """What `train_step` takes as images: (B, C, H, W), augmented and normalised where the engine computes."""
+
+    def train_step(self, images: Any, labels: np.ndarray, masks: Arrays | None, lr: float) -> StepResult:
+        """Images float (B, C, H, W), an array or what `images` made; labels int (B,).
+
+        If loss or gradient is not finite, nothing is updated, by this step or by any after it until a state is loaded:
+        the results may be looked at late, and then the parameters are still those before the step that failed.
+        """
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Images (B, C, H, W) -> logits (B, K), nothing dropped."""

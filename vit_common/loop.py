@@ -9,7 +9,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -17,16 +17,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vit_common.augment import augment
 from vit_common.config import ViTConfig
 from vit_common.data import Dataset, Split, batches, epoch_order
 from vit_common.engine import Engine
 from vit_common.errors import ConfigError, DataError, RangeError
 from vit_common.masks import make_masks
 from vit_common.progress import progress_bar
+from vit_common.raw_images import RawImages
 from vit_common.recipe import Recipe
 from vit_common.run_folder import RunFolder
 from vit_common.schedule import warmup_cosine
+from vit_common.step_log import LATE, NotFiniteError, StepLog
 
 SAVE_SECONDS = 300.0  # a long epoch is saved on the way
 
@@ -54,21 +55,25 @@ class Plan:
 class Batch(NamedTuple):
     """What one step is made of."""
 
-    images: np.ndarray  # (B, C, H, W), normalised
+    images: Any  # (B, C, H, W), normalised: an array, or what an engine made of the pixels
     labels: np.ndarray  # (B,)
     masks: dict[str, np.ndarray]
     lr: float
 
 
-def make_batch(dataset: Dataset, config: ViTConfig, recipe: Recipe, step: int) -> Batch:
-    """The batch of a step, counted from 0."""
+def make_batch(
+    dataset: Dataset, config: ViTConfig, recipe: Recipe, step: int,
+    prepare: Callable[[RawImages, str], Any] = RawImages.to_numpy,
+) -> Batch:  # fmt: skip
+    """The batch of a step, counted from 0; an engine's own `images` may prepare the pictures."""
     plan = Plan.of(len(dataset.train), recipe)
     epoch, place = divmod(step, plan.steps_per_epoch)
     order = _order(plan.images, recipe.seed, epoch)
     indices = order[place * plan.batch_size : (place + 1) * plan.batch_size]
-    pixels = augment(recipe.augment, dataset.train.images(indices), recipe.seed, epoch, indices)
+    pixels = dataset.train.images(indices)
+    raw = RawImages(pixels, indices, recipe.augment, recipe.seed, epoch, dataset.mean, dataset.std)
     return Batch(
-        dataset.normalise(pixels, np.dtype(recipe.dtype)),
+        prepare(raw, recipe.dtype),
         dataset.train.labels[indices],
         make_masks(config, len(indices), recipe.seed, step),
         warmup_cosine(step, plan.total_steps, plan.warmup_steps, recipe.lr, recipe.min_lr),
@@ -139,7 +144,7 @@ def train(
     """
     check_fit(dataset, config)
     plan = Plan.of(len(dataset.train), recipe)
-    losses = [m["loss"] for m in run.rewind(first_step) if "loss" in m]
+    log = StepLog(run, plan.steps_per_epoch, [m["loss"] for m in run.rewind(first_step) if "loss" in m])
     epoch_start = saved_at = time.perf_counter()
     result = Evaluation(math.nan, math.nan, 0)
 
@@ -148,23 +153,25 @@ def train(
 
     with _stop_signal() as stop, progress_bar(plan.total_steps, engine.name, first_step, show=show) as bar:
         for step in range(first_step, plan.total_steps):
-            images, labels, masks, lr = make_batch(dataset, config, recipe, step)
+            images, labels, masks, lr = make_batch(dataset, config, recipe, step, engine.images)
             start = time.perf_counter()
-            loss, norm = engine.train_step(images, labels, masks, lr)
-            seconds = time.perf_counter() - start
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                save(step)
-                raise RangeError(_not_finite(loss, norm, step + 1, images, run))
-            losses.append(loss)
-            done, epoch = step + 1, step // plan.steps_per_epoch + 1
-            run.log(step=done, epoch=epoch, loss=loss, grad_norm=norm, lr=lr, seconds=round(seconds, 6))
+            taken = engine.train_step(images, labels, masks, lr)
+            log.add(step, lr, time.perf_counter() - start, taken)
+            done, epoch, stopping = step + 1, step // plan.steps_per_epoch + 1, stop.asked
+            ended = done % plan.steps_per_epoch == 0
+            due = ended or stopping or time.perf_counter() - saved_at > SAVE_SECONDS
+            try:
+                log.read(keep=0 if due else LATE)
+            except NotFiniteError as error:
+                save(error.step)
+                raise RangeError(_not_finite(error, make_batch(dataset, config, recipe, error.step), run)) from error
             bar.update()
             known = {"test": f"{result.accuracy:.2%}"} if result.pictures else {}
-            bar.set_postfix(loss=f"{loss:.3f}", **known, refresh=False)
-            if done % plan.steps_per_epoch == 0:
+            bar.set_postfix(loss=f"{log.losses[-1]:.3f}" if log.losses else "?", **known, refresh=False)
+            if ended:
                 result = evaluate(engine, dataset, dataset.test, recipe.dtype)
                 now = time.perf_counter()
-                mean_loss = sum(losses[-plan.steps_per_epoch :]) / plan.steps_per_epoch
+                mean_loss = sum(log.losses[-plan.steps_per_epoch :]) / plan.steps_per_epoch
                 run.log(
                     epoch=epoch, step=done, train_loss=mean_loss, test_loss=result.loss, test_accuracy=result.accuracy,
                     seconds=round(now - epoch_start, 3),
@@ -174,22 +181,21 @@ def train(
                         f"epoch {epoch:3d}/{recipe.epochs}  train loss {mean_loss:.4f}  test loss {result.loss:.4f}  "
                         f"test accuracy {result.accuracy:.2%}  {now - epoch_start:.1f} s"
                     )
-                save(done)
-                epoch_start = saved_at = now
-            elif stop.asked or time.perf_counter() - saved_at > SAVE_SECONDS:
+                epoch_start = now
+            if due:
                 save(done)
                 saved_at = time.perf_counter()
-            if stop.asked and done < plan.total_steps:
+            if stopping and done < plan.total_steps:
                 raise Interrupted(done)
     if not result.pictures:
         result = evaluate(engine, dataset, dataset.test, recipe.dtype)
     return result
 
 
-def _not_finite(loss: float, norm: float, step: int, images: np.ndarray, run: RunFolder) -> str:
-    where = "the images are finite" if np.isfinite(images).all() else "the images already hold non-finite values"
+def _not_finite(error: NotFiniteError, batch: Batch, run: RunFolder) -> str:
+    where = "the images are finite" if np.isfinite(batch.images).all() else "the images hold non-finite values"
     return (
-        f"step {step}: loss {loss}, gradient norm {norm}: not finite ({where}). The step was not taken; the parameters "
+        f"{error} ({where}). The step was not taken; the parameters "
         f"before it are saved in {run.path}. Try a smaller --lr, a longer --warmup-epochs or a smaller --clip-norm"
     )
 
