@@ -9,7 +9,6 @@ import contextlib
 import gc
 import math
 import os
-import resource
 import select
 import signal
 import sys
@@ -92,6 +91,8 @@ def run(check: Check) -> Verdict:
 
 def allow(seconds: float) -> None:
     """Of processor time, from now on: by the clock, a mutant would die of a machine that is busy or paused."""
+    import resource  # not on Windows, which has no fork either
+
     if HEART:
         os.write(HEART[0], BEAT.encode())
     ends = math.ceil(time.process_time() + seconds) + 1
@@ -99,6 +100,8 @@ def allow(seconds: float) -> None:
 
 
 def _child(check: Check, writing: int) -> None:
+    import resource
+
     said = ""
     HEART.append(writing)
     try:
@@ -125,14 +128,15 @@ def patch(module: ModuleType, source: str) -> None:
     """
     before = dict(vars(module))
     exec(compile(source, str(module.__file__), "exec"), vars(module))
-    for name, new in list(vars(module).items()):
-        old = before.get(name)
-        if old is None or old is new or name.startswith("__"):
-            continue
-        if isinstance(new, (FunctionType, type)) and new.__module__ == module.__name__:
-            _transplant(old, new)
+    changed = {name: new for name, new in vars(module).items() if name in before and new is not before[name]}
+    own = {name for name, new in changed.items() if _is_of(module, new)}
+    olds = {id(changed[name]): before[name] for name in own}
+    for name, new in changed.items():
+        old = before[name]
+        if name in own:
+            _transplant(old, new, olds)
             setattr(module, name, old)
-        elif isinstance(new, dict):
+        elif isinstance(new, dict) and not name.startswith("__"):
             old.clear()
             old.update(new)
             setattr(module, name, old)
@@ -142,7 +146,11 @@ def patch(module: ModuleType, source: str) -> None:
                     setattr(other, name, new)
 
 
-def _transplant(old: Any, new: Any) -> None:
+def _is_of(module: ModuleType, thing: Any) -> bool:
+    return isinstance(thing, (FunctionType, type)) and thing.__module__ == module.__name__
+
+
+def _transplant(old: Any, new: Any, olds: dict[int, Any]) -> None:
     if isinstance(new, FunctionType):
         old.__code__, old.__defaults__, old.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
         return
@@ -153,7 +161,7 @@ def _transplant(old: Any, new: Any) -> None:
         for variable, cell in zip(*_closure(function), strict=True):
             if variable == "__class__":  # what super() looks at
                 cell.cell_contents = old
-        setattr(old, name, value)
+        setattr(old, name, olds.get(id(value), value))
 
 
 def _closure(function: Any) -> tuple[tuple[str, ...], tuple[Any, ...]]:

@@ -26,8 +26,9 @@ from parity_tests.mutations import Mutant
 from parity_tests.planting import ROOT
 
 ENGINES = "numpy_vit", "torch_vit"
-FEW, MANY = 25, 150  # examples a property; many where few take less than
-QUICK = 1.0  # seconds
+FEW, MANY = 25, 150  # examples a property
+QUICK = 1.0  # seconds that a test may take to be among the first
+ROUNDS = 3
 # Not these: tests of the tests and those that compare with what is installed on few machines.
 OTHERS = ("diagnosis", "foreign", "ladder", "mutants", "oracles", "peers_huggingface", "peers_timm", "planted_bugs",
           "real_weights", "traces", "weak_practices")  # fmt: skip
@@ -91,26 +92,28 @@ class Tests:
         return self.of(item).seconds
 
     def meeting(self, mutant: Mutant) -> tuple[Items, Items]:
-        """(tests of its own stage, others that run its function), each the quickest first."""
+        """(quick tests of its own stage, others that run its function), each the quickest first."""
         stem = Path(mutant.file).stem
         running = self.running.get(f"{mutant.file}|{mutant.function}") or self.running.get(mutant.file, [])
         if not self.traits:
             running = self.items
         own = [i for i in running if i.path.stem == f"test_{stem}" or f"[{stem}]" in i.name] or running[:10]
+        own = [i for i in own if self.seconds(i) < QUICK]
         contracts = [i for i in self.items if i.path.stem.endswith("contracts")]  # of signatures: they run no function
         others = [i for i in [*running, *contracts] if i not in own]
         return own, sorted(others, key=lambda i: -self.kills[_name(i)] / self.seconds(i))
 
-    def judge(self, mutant: Mutant) -> Verdict:
-        verdict = run(partial(self._failure, mutant, *self.meeting(mutant)))
+    def judge(self, mutant: Mutant, number: int) -> Verdict:
+        """One of the ROUNDS: its own tests, the others, its own with many examples."""
+        own, others = self.meeting(mutant)
+        verdict = run(partial(self._failure, mutant, [own, others, own][number], number == ROUNDS - 1))
         self.kills[verdict.by] += 1
         return verdict
 
-    def _failure(self, mutant: Mutant, own: Items, others: Items) -> str:
+    def _failure(self, mutant: Mutant, items: Items, many: bool) -> str:
         allow(10.0)
         patch(importlib.import_module(_module(mutant.file)), mutant.source)
-        quick = [item for item in own if self.seconds(item) < QUICK]
-        return self.first_failure([*own, *others]) or self.first_failure(_with_more_examples(quick))
+        return self.first_failure(_with_more_examples(items) if many else items)
 
     def first_failure(self, items: Items) -> str:
         for item in items:
@@ -169,7 +172,7 @@ def traits(items: Items, say: Callable[[str], None]) -> dict[str, Trait]:
     """Of each test that is not skipped, from the cache where nothing has changed; all must pass without a mutant."""
     known = json.loads(CACHE.read_text()) if CACHE.exists() else {}
     code = [p for folder in (*ENGINES, "vit_common", "parity_tests") for p in ROOT.glob(f"{folder}/*.py")]
-    common = _digest(path for path in code if not path.name.startswith(("test_", "mutant")))
+    common = _digest(path for path in code if not path.name.startswith(("test_", "mut")))
     found: dict[str, Trait] = {}
     for path in sorted({item.path for item in items}):
         digest = f"{_digest([path])} {common}"

@@ -2,8 +2,8 @@
 
 Every file of both engines, every mutant of `mutations.py`, against the tests that run the changed function, those of
 its own stage first (`mutant_tests.py`). Results go to build/mutants.jsonl as they come, so a run that is broken off
-goes on where it stopped; a run over all files updates mutation_score.json. Survivors that no test could notice are
-listed in equivalent_mutants.json, each with its reason.
+goes on where it stopped; a run over all files, or --report, updates mutation_score.json. Survivors that no test could
+notice are listed in equivalent_mutants.json, each with its reason.
 
 Needs os.fork (Linux, macOS).
 """
@@ -20,6 +20,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from parity_tests.mutant_run import warm_up
+from parity_tests.mutant_tests import ROUNDS, Items, Tests, collected, sources, traits
 from parity_tests.mutations import Mutant, mutants
 from parity_tests.planting import ROOT
 
@@ -65,10 +67,10 @@ def summarise(all_mutants: Iterable[Mutant], results: Results) -> dict[str, dict
     return table
 
 
-def share(row: dict[str, int]) -> float:
-    """Killed, of the mutants that could be noticed."""
+def share(row: dict[str, int]) -> str:
+    """Killed, of the mutants that were run and could be noticed."""
     countable = row["mutants"] - row["not run"] - row["equivalent"]
-    return row["killed"] / countable if countable else 1.0
+    return f"{row['killed'] / countable:.1%}" if countable else "-"
 
 
 def report(table: dict[str, dict[str, int]]) -> str:
@@ -76,7 +78,7 @@ def report(table: dict[str, dict[str, int]]) -> str:
     lines = [f"{'file':30}{'mutants':>9}{'killed':>9}{'equivalent':>12}{'survived':>10}{'not run':>9}{'score':>9}"]
     for file, row in {**table, "all": total}.items():
         cells = "".join(f"{row[n]:>{w}}" for n, w in zip(row, (9, 9, 12, 10, 9), strict=True))
-        lines.append(f"{file:30}{cells}{share(row):>9.1%}")
+        lines.append(f"{file:30}{cells}{share(row):>9}")
     return "\n".join(lines)
 
 
@@ -90,8 +92,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--report", action="store_true", help="run nothing: say what is known")
     options = parser.parse_args(arguments)
-    from parity_tests.mutant_tests import sources
-
     files = options.file or sources()
     chosen = [m for file in files for m in mutants(file, (ROOT / file).read_text())]
     if options.sample:
@@ -117,8 +117,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_all(todo: list[Mutant], path: Path, workers: int, all_tests: bool) -> None:
     """Judge these mutants, and add what comes out to the file."""
-    from parity_tests.mutant_run import warm_up
-    from parity_tests.mutant_tests import Items, Tests, collected, traits
 
     def work(items: Items) -> None:
         tests = Tests(items, {} if all_tests else traits(items, say))
@@ -140,14 +138,22 @@ def run_all(todo: list[Mutant], path: Path, workers: int, all_tests: bool) -> No
         collected(work)
 
 
-def judge(todo: list[Mutant], tests: Any, path: Path) -> None:
-    for number, mutant in enumerate(todo, 1):
-        verdict = tests.judge(mutant)
-        about = {name: value for name, value in mutant._asdict().items() if name != "source"}
-        with path.open("a") as file:  # a line at once: several processes may write
-            file.write(json.dumps({**about, "killed": verdict.killed, "by": verdict.by}) + "\n")
-        state = "killed" if verdict.killed else "SURVIVED"
-        say(f"{number}/{len(todo)} {mutant.file}:{mutant.line} {state} ({verdict.by}, {verdict.seconds:.1f} s)")
+def judge(todo: list[Mutant], tests: Tests, path: Path) -> None:
+    """Round by round: most are killed in the first, soon."""
+    for number in range(ROUNDS):
+        alive = []
+        for count, mutant in enumerate(todo, 1):
+            verdict = tests.judge(mutant, number)
+            if not verdict.killed:
+                alive.append(mutant)
+            if verdict.killed or number == ROUNDS - 1:
+                about = {name: value for name, value in mutant._asdict().items() if name != "source"}
+                with path.open("a") as file:  # a line at once: several processes may write
+                    file.write(json.dumps({**about, "killed": verdict.killed, "by": verdict.by}) + "\n")
+            state = "killed" if verdict.killed else "SURVIVED"
+            where = f"round {number + 1} of {ROUNDS}, {count} of {len(todo)}: {mutant.file}:{mutant.line}"
+            say(f"{where} {state} ({verdict.by}, {verdict.seconds:.1f} s)")
+        todo = alive
 
 
 def say(text: str) -> None:

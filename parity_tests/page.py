@@ -122,7 +122,9 @@ def mutation(table: dict[str, dict[str, int]] | None) -> list[str]:
     columns = list(next(iter(table.values())))
     head = "".join(f"<th>{html.escape(c)}" for c in columns)
     body = "".join(f"<tr><td>{html.escape(f)}" + "".join(f"<td>{row[c]}" for c in columns) for f, row in table.items())
-    said = f"<p>{killed_share(table):.2%} of the mutants that can be noticed were caught.</p>"
+    left, total = (sum(row[name] for row in table.values()) for name in ("not run", "mutants"))
+    said = f"<p>{killed_share(table):.2%} of the mutants that were run and can be noticed were caught."
+    said += f" {left} of {total} have not been run.</p>" if left else "</p>"
     details = f"<details><summary>by file</summary><table><tr><th>file{head}{body}</table></details>"
     return ["<h2>Mutation score</h2>", said, details]
 

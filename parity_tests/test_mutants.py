@@ -114,6 +114,7 @@ class Base:
 
 class Derived(Base):
     bias = 5
+    kind = Pair
     def g(self):
         return super().g() + self.bias
 
@@ -138,6 +139,7 @@ def test_a_patch_reaches_what_was_imported_before(monkeypatch, tmp_path):
     mutant_run.patch(sys.modules["patched_package.one"], NEW)
     assert (two.f(1), two.SIZE, two.TABLE["f"], two.Pair(), two.kept.g()) == (3, 4, 2, (2,), -5)
     assert (two.f, two.Pair, two.Derived) == before
+    assert two.Derived.kind is two.Pair
 
 
 @needs_fork

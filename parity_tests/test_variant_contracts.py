@@ -35,6 +35,7 @@ REFUSED = [
     ("rope", ([2, 3, 5, 4], [1, 1, 1, 2], [1, 1, 1, 2]), ShapeError),
     ("rope", ([2, 3, 5, 4], [2, 3, 5, 2], [1, 3, 5, 2]), ShapeError),
     ("rope", ([2, 3, 5, 4], [3, 1, 5, 2], [3, 1, 5, 2]), ShapeError),
+    ("rope", ([2, 3, 5, 5], [1, 1, 5, 2], [1, 1, 5, 2]), (ValueError, RuntimeError)),  # no pairs
     ("rope_mixed", ([1, 2, 3, 4], [5, 2]), ShapeError), ("rope_mixed", ([2, 2, 3, 4], [5, 3]), ShapeError),
     ("rel_pos_bias", ([19, 3], (2, 3)), ShapeError), ("rel_pos_bias", ([17, 3], (2, 3)), ShapeError),
     ("biased_attention", ([2, 3, 4], [2, 5, 4], [2, 5, 4], None), ShapeError),

@@ -76,6 +76,7 @@ def test_mutation_score(tmp_path):
     table = {"a.py": {"mutants": 10, "killed": 7, "equivalent": 1, "survived": 1, "not run": 1}}
     assert report.killed_share(table) == 7 / 8
     assert "87.50%" in page.mutation(table)[1]
+    assert "1 of 10 have not been run" in page.mutation(table)[1]
 
 
 def test_curves_start_together_and_part():
