@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ import pytest
 
 from parity_tests.planting import ROOT
 
+FOLDERS = "numpy_vit", "torch_vit", "vit_common", "parity_tests", "tests"
 MEMORY = 8 << 30  # bytes of address space: a mutant may ask for an absurd array
 PATIENCE = 60  # how often the parent waits ten seconds for the next test of a child that hangs
 BEAT, HEART = "\0", list[int]()  # what a child says between two tests, and where
@@ -128,7 +130,7 @@ def patch(module: ModuleType, source: str) -> None:
     """
     before = dict(vars(module))
     exec(compile(source, str(module.__file__), "exec"), vars(module))
-    changed = {name: new for name, new in vars(module).items() if name in before and new is not before[name]}
+    changed = {n: new for n, new in vars(module).items() if n in before and new is not before[n] and n[:2] != "__"}
     own = {name for name, new in changed.items() if _is_of(module, new)}
     olds = {id(changed[name]): before[name] for name in own}
     for name, new in changed.items():
@@ -136,7 +138,7 @@ def patch(module: ModuleType, source: str) -> None:
         if name in own:
             _transplant(old, new, olds)
             setattr(module, name, old)
-        elif isinstance(new, dict) and not name.startswith("__"):
+        elif isinstance(new, dict):
             old.clear()
             old.update(new)
             setattr(module, name, old)
@@ -170,11 +172,12 @@ def _closure(function: Any) -> tuple[tuple[str, ...], tuple[Any, ...]]:
     return function.__code__.co_freevars, function.__closure__ or ()
 
 
+@cache
 def _importers(name: str) -> list[ModuleType]:
     """The project's modules that say `from name import`."""
-    found = []
-    for module in list(sys.modules.values()):
-        path = Path(getattr(module, "__file__", None) or "/")
-        if path.parent.parent == ROOT and f"from {name} import" in path.read_text():
-            found.append(module)
-    return found
+    files = {str(path) for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.py") if _says(path, name)}
+    return [module for module in list(sys.modules.values()) if getattr(module, "__file__", None) in files]
+
+
+def _says(path: Path, name: str) -> bool:
+    return f"from {name} import" in path.read_text()

@@ -55,7 +55,8 @@ def collected(work: Callable[[Items], None]) -> None:
     os.environ |= {"HYPOTHESIS_PROFILE": "mutants", "MUTANT_EXAMPLES": str(FEW)}
     files = sorted(ROOT.glob("parity_tests/test_*.py"))
     files = [path for path in files if path.stem.removeprefix("test_") not in OTHERS]
-    options = ["-q", "-s", "-p", "no:xdist", "-p", "no:pytest_cov", "--assert=plain", "--tb=native"]
+    without = ["-p", "no:xdist", "-p", "no:pytest_cov", "-p", "no:unittest"]  # what costs time and is not needed
+    options = ["-q", "-s", *without, "--assert=plain", "--tb=native"]
     if pytest.main([*options, *map(str, files), *MORE], plugins=[Instead()]):
         raise SystemExit("the tests could not be collected or run")
 

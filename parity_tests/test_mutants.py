@@ -128,6 +128,7 @@ NEW = OLD.replace("3", "4").replace('"f": 1', '"f": 2').replace("a: int = 1", "a
 def test_a_patch_reaches_what_was_imported_before(monkeypatch, tmp_path):
     """Functions, classes and their instances, constants, tables: in the module and in those that import from it."""
     monkeypatch.setattr(mutant_run, "ROOT", tmp_path)
+    monkeypatch.setattr(mutant_run, "FOLDERS", ["patched_package"])
     monkeypatch.syspath_prepend(tmp_path)
     folder = tmp_path / "patched_package"
     folder.mkdir()
