@@ -11,9 +11,11 @@ import sys
 import tempfile
 import threading
 import time
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +30,7 @@ from parity_tests.planting import ROOT
 ENGINES = "numpy_vit", "torch_vit"
 FEW, MANY = 25, 150  # examples a property
 QUICK = 1.0  # seconds that a test may take to be among the first
+BUDGET = 5.0  # seconds of other tests, those first that found most: what outlives them counts as survivor
 ROUNDS = 3
 # Not these: tests of the tests and those that compare with what is installed on few machines.
 OTHERS = ("diagnosis", "foreign", "ladder", "mutants", "oracles", "peers_huggingface", "peers_timm", "planted_bugs",
@@ -102,7 +105,9 @@ class Tests:
         own = [i for i in own if self.seconds(i) < QUICK]
         contracts = [i for i in self.items if i.path.stem.endswith("contracts")]  # of signatures: they run no function
         others = [i for i in [*running, *contracts] if i not in own]
-        return own, sorted(others, key=lambda i: -self.kills[_name(i)] / self.seconds(i))
+        others.sort(key=lambda i: -self.kills[_name(i)] / self.seconds(i))
+        spent = list(accumulate(map(self.seconds, others)))
+        return own, others[: bisect(spent, BUDGET)] if self.traits else others
 
     def judge(self, mutant: Mutant, number: int) -> Verdict:
         """One of the ROUNDS: its own tests, the others, its own with many examples."""

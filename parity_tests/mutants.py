@@ -26,6 +26,7 @@ from parity_tests.mutations import Mutant, mutants
 from parity_tests.planting import ROOT
 
 COLUMNS = "mutants", "killed", "equivalent", "survived", "not run"
+CHUNK = 200
 RESULTS = ROOT / "build" / "mutants.jsonl"
 SCORE = Path(__file__).with_name("mutation_score.json")
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.json")
@@ -139,21 +140,23 @@ def run_all(todo: list[Mutant], path: Path, workers: int, all_tests: bool) -> No
 
 
 def judge(todo: list[Mutant], tests: Tests, path: Path) -> None:
-    """Round by round: most are killed in the first, soon."""
-    for number in range(ROUNDS):
-        alive = []
-        for count, mutant in enumerate(todo, 1):
-            verdict = tests.judge(mutant, number)
-            if not verdict.killed:
-                alive.append(mutant)
-            if verdict.killed or number == ROUNDS - 1:
-                about = {name: value for name, value in mutant._asdict().items() if name != "source"}
-                with path.open("a") as file:  # a line at once: several processes may write
-                    file.write(json.dumps({**about, "killed": verdict.killed, "by": verdict.by}) + "\n")
-            state = "killed" if verdict.killed else "SURVIVED"
-            where = f"round {number + 1} of {ROUNDS}, {count} of {len(todo)}: {mutant.file}:{mutant.line}"
-            say(f"{where} {state} ({verdict.by}, {verdict.seconds:.1f} s)")
-        todo = alive
+    """CHUNK by CHUNK, and those round by round: most are killed in the first, and who killed them is then known."""
+    for start in range(0, len(todo), CHUNK):
+        alive = todo[start : start + CHUNK]
+        for number in range(ROUNDS):
+            said = f"{start} of {len(todo)} done, round {number + 1} of {ROUNDS}"
+            alive = [mutant for mutant in alive if not _killed(mutant, number, tests, path, said)]
+
+
+def _killed(mutant: Mutant, number: int, tests: Tests, path: Path, said: str) -> bool:
+    verdict = tests.judge(mutant, number)
+    if verdict.killed or number == ROUNDS - 1:
+        row = {name: value for name, value in mutant._asdict().items() if name != "source"}
+        with path.open("a") as file:  # a line at once: several processes may write
+            file.write(json.dumps({**row, "killed": verdict.killed, "by": verdict.by}) + "\n")
+    state = "killed" if verdict.killed else "SURVIVED"
+    say(f"{said}: {mutant.file}:{mutant.line} {state} ({verdict.by}, {verdict.seconds:.1f} s) {mutant.after}")
+    return verdict.killed
 
 
 def say(text: str) -> None:

@@ -240,7 +240,8 @@ def _constants(node: ast.Constant) -> Iterator[tuple[str, Change]]:
 
 
 def _calls(node: ast.Call) -> Iterator[tuple[str, Change]]:
-    if not (isinstance(node.func, ast.Attribute) and node.func.attr in SYMMETRIC):
+    method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+    if method not in SYMMETRIC and (method, len(node.args)) != ("transpose", 2):  # torch's, of two axes
         yield from _swaps(node, "args")
     for i, keyword in enumerate(node.keywords):
         if keyword.arg not in (None, "strict"):
