@@ -29,12 +29,11 @@ from parity_tests.planting import ROOT
 
 ENGINES = "numpy_vit", "torch_vit"
 FEW, MANY = 25, 150  # examples a property
-QUICK = 1.0  # seconds that a test may take to be among the first
-BUDGET = 5.0  # seconds of other tests, those first that found most: what outlives them counts as survivor
+OWN, OTHERS = 2.0, 5.0  # seconds of tests, of the mutant's own stage and of others: what outlives them has survived
 ROUNDS = 3
 # Not these: tests of the tests and those that compare with what is installed on few machines.
-OTHERS = ("diagnosis", "foreign", "ladder", "mutants", "oracles", "peers_huggingface", "peers_timm", "planted_bugs",
-          "real_weights", "traces", "weak_practices")  # fmt: skip
+LEFT_OUT = ("diagnosis", "foreign", "ladder", "mutants", "oracles", "peers_huggingface", "peers_timm", "planted_bugs",
+            "real_weights", "traces", "weak_practices")  # fmt: skip
 MORE = "tests/test_fast_cpu.py", "tests/test_trace.py"
 CACHE = ROOT / "build" / "mutant_tests.json"
 
@@ -57,7 +56,7 @@ def collected(work: Callable[[Items], None]) -> None:
 
     os.environ |= {"HYPOTHESIS_PROFILE": "mutants", "MUTANT_EXAMPLES": str(FEW)}
     files = sorted(ROOT.glob("parity_tests/test_*.py"))
-    files = [path for path in files if path.stem.removeprefix("test_") not in OTHERS]
+    files = [path for path in files if path.stem.removeprefix("test_") not in LEFT_OUT]
     without = ["-p", "no:xdist", "-p", "no:pytest_cov", "-p", "no:unittest"]  # what costs time and is not needed
     options = ["-q", "-s", *without, "--assert=plain", "--tb=native"]
     if pytest.main([*options, *map(str, files), *MORE], plugins=[Instead()]):
@@ -96,18 +95,21 @@ class Tests:
         return self.of(item).seconds
 
     def meeting(self, mutant: Mutant) -> tuple[Items, Items]:
-        """(quick tests of its own stage, others that run its function), each the quickest first."""
+        """(tests of its own stage, the quickest first; others that run its function, those that found most first)."""
         stem = Path(mutant.file).stem
         running = self.running.get(f"{mutant.file}|{mutant.function}") or self.running.get(mutant.file, [])
         if not self.traits:
             running = self.items
         own = [i for i in running if i.path.stem == f"test_{stem}" or f"[{stem}]" in i.name] or running[:10]
-        own = [i for i in own if self.seconds(i) < QUICK]
+        own = self.within(OWN, own)
         contracts = [i for i in self.items if i.path.stem.endswith("contracts")]  # of signatures: they run no function
         others = [i for i in [*running, *contracts] if i not in own]
-        others.sort(key=lambda i: -self.kills[_name(i)] / self.seconds(i))
-        spent = list(accumulate(map(self.seconds, others)))
-        return own, others[: bisect(spent, BUDGET)] if self.traits else others
+        return own, self.within(OTHERS, sorted(others, key=lambda i: -self.kills[_name(i)] / self.seconds(i)))
+
+    def within(self, seconds: float, items: Items) -> Items:
+        """As many as take so long altogether, one at least; all where their time is not known."""
+        spent = list(accumulate(map(self.seconds, items)))
+        return items[: max(bisect(spent, seconds), 1)] if self.traits else items
 
     def judge(self, mutant: Mutant, number: int) -> Verdict:
         """One of the ROUNDS: its own tests, the others, its own with many examples."""

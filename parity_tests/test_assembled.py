@@ -34,6 +34,7 @@ VARIANTS = [
     {"rope": "dinov3", "rope_half": True, "rope_temperature": 100.0, "pos_embed": "none", "reg_tokens": 3,
      "layer_scale": 1e-2, "layer_scale_names": "gamma"},
     {"reg_tokens": 3, "pos_embed_registers": False, "pos_grid": (3, 2)},
+    {"pos_embed": "sincos_2d_inclusive", "embed_dim": 8}, {"pos_embed": "sincos_2d_inclusive", "embed_dim": 4},
     {"rope": "mixed"}, {"rope": "mixed", "rope_grid_indexing": "xy", "rope_grid_offset": 0.3},
     {"rope": "axial", "rope_ref_grid": (4, 5), "rope_grid_indexing": "xy", "rope_grid_offset": 0.3},
     {"rope": "axial", "rope_freqs": "pixel", "rope_grid_indexing": "xy", "rope_max_res": 100},
@@ -132,3 +133,25 @@ def test_a_query_that_may_read_nothing():
     nothing = np.zeros((config.num_tokens, config.num_tokens), bool)
     with pytest.raises(RangeError, match="may read no key"):
         numpy_vit.vit_forward(parameters(config, rng), rng.normal(size=(1, 3, 16, 24)), config, {"attn_mask": nothing})
+
+
+BODIES = [{}, {"block": "parallel"}, {"block": "parallel_things"}, {"block": "res_post"}, {"attention": "diff"},
+          {"mlp": "glu"}]  # fmt: skip
+
+
+@pytest.mark.parametrize("rate", ["pos_drop_rate", "attn_drop_rate", "proj_drop_rate", "drop_path_rate"])
+@pytest.mark.parametrize("fields", BODIES, ids=str)
+def test_torch_draws_its_own_masks_in_train_mode_only(fields, rate):
+    """One rate alone: without masks, two passes in train mode differ, and in eval mode nothing is dropped."""
+    config = ViTConfig(**{**SMALL, "layer_scale": 0.5, "reg_tokens": 1, **fields, rate: 0.5})
+    params, images = parameters(config, np.random.default_rng(0)), np.random.default_rng(1).normal(size=(8, 3, 16, 24))
+    model = torch_vit.VisionTransformer(config, seed=None).double()
+    model.load_state_dict(torch_vit.to_torch(params))
+    x = torch.from_numpy(images)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        first, second = model.train()(x), model(x)
+        assert (first != second).any()
+        calm = model.eval()(x)
+    close({0: numpy_vit.vit_forward(params, images, config)[0]}, {0: calm.numpy()}, np.float64, True)
+    assert torch.isfinite(first).all()
