@@ -82,8 +82,8 @@ def turned_head(params: Grads, x: Bounded, name: str, config, positions) -> tupl
         x, back = norm(sub(params, name), x, config.norm, config.norm_eps)
         stages.append((name, back))
     if positions.sin is not None:
-        prefix = x.v.shape[2] - positions.sin.shape[2]
-        sin, cos = (x.new(a, 0.0) for a in (positions.sin, positions.cos))
+        prefix = x.v.shape[2] - np.shape(getattr(positions.sin, 'v', positions.sin))[2]
+        sin, cos = (a if isinstance(a, Bounded) else x.new(a, 0.0) for a in (positions.sin, positions.cos))
         x, turn = leaves.rope(x, sin, cos, prefix, config.rope_half)
         stages.append(("", lambda dy: {"x": turn(dy)["x"]}))
     return x, chain(*stages)

@@ -24,7 +24,8 @@ def has_kinks(case) -> bool:
     """Where the slope jumps, differences say nothing; the complex step does."""
     options = case.options
     relu = "relu" in (options.get("name"), getattr(options.get("config"), "activation", ""))
-    return relu or options.get("pool") in ("max", "avg_max")
+    pools = options.get("pool"), getattr(options.get("config"), "pool", "")
+    return relu or not {"max", "avg_max"}.isdisjoint(pools)
 
 
 @every_variant

@@ -13,8 +13,9 @@ from parity_tests.strategies import Array, Case, random_params
 from vit_common import ViTConfig
 from vit_common.assembled_masks import block_sites
 from vit_common.assembled_spec import BLOCKS as BLOCK_SPECS
-from vit_common.assembled_spec import attention_spec, mlp_spec, norms, patch_spec, pool_spec, token_spec
-from vit_common.params import ParamSpec
+from vit_common.assembled_spec import assembled_spec, attention_spec, mlp_spec, norms, patch_spec, pool_spec, token_spec
+from vit_common.masks import drop_path_rates
+from vit_common.params import ParamSpec, under
 from vit_common.variant import Activation, ResizeRule
 
 RULES, ACTIVATIONS, FLAGS = list(get_args(ResizeRule)), list(get_args(Activation)), (False, True)
@@ -202,6 +203,45 @@ def attention_pool(c: Choice) -> Case:
     return filled(c, pool_spec(config), c.array(c.size(), c.size(), config.embed_dim), config=config)
 
 
+ENCODERS: list[Fields] = [
+    {}, {"rope": "axial"}, {"rope": "dinov3", "rope_half": True, "reg_tokens": 1}, {"block": "parallel_things"},
+    {"block": "parallel", "qk_norm": True}, {"block": "res_post", "norm": "rms"},
+    {"attention": "diff", "layer_scale": 0.1},
+]  # fmt: skip
+
+
+def assembled_encoder(c: Choice) -> Case:
+    """Two blocks; masks of what a query may read and of patches that are not there."""
+    config = small_config(c, **c.of(ENCODERS), **rates(c))
+    x = c.array(c.size(1, 3), config.num_tokens, config.embed_dim)
+    rng, masks = np.random.default_rng(c.seed()), {}
+    for i, rate in enumerate(drop_path_rates(config)):
+        sites = [(f"blocks.{i}.{n}", r, s) for n, r, s in block_sites(config, len(x), config.num_tokens, rate)]
+        masks |= drop_masks(c, sites)
+    if c.of(FLAGS):
+        masks["attn_mask"] = rng.random((len(x), 1, config.num_tokens, config.num_tokens)) > RATE
+        masks["attn_mask"][..., 0] = True  # the class token is always read: padding may hide all else
+    if c.of(FLAGS):
+        masks["padding_mask"] = rng.random((len(x), config.num_patches)) > RATE
+    spec = {}
+    for i in range(config.depth):
+        spec |= under(f"blocks.{i}", BLOCK_SPECS[config.block](config, i))
+    return filled(c, spec, x, config=config, masks=masks)
+
+
+HEADS: list[Fields] = [
+    {"dist_token": True, "dist_head": True}, {"pool": "map"}, {"pool": "mean", "fc_norm": True, "pre_logits": 3},
+    {"pool": "avg_max", "pool_include_prefix": True, "head_bias": False}, {"pool": "cls_mean", "head_softmax": True},
+    {"pool": "max", "reg_tokens": 2, "fc_norm": True, "norm": "rms"}, {"num_classes": 0, "pool": "mean"},
+]  # fmt: skip
+
+
+def assembled_head(c: Choice) -> Case:
+    config = small_config(c, **c.of(HEADS))
+    spec = {n: p for n, p in assembled_spec(config).items() if n.startswith(("attn_pool.", "fc_norm.", "pre_", "head"))}
+    return filled(c, spec, c.array(c.size(), config.num_tokens, config.embed_dim), config=config)
+
+
 CASES: dict[str, Build] = {
     "rms_norm": rms_norm, "norm": norm, "silu": elementwise(), "quick_gelu": elementwise(), "relu": elementwise(),
     "gelu_tanh": elementwise("any"), "activation": activation, "layer_scale": layer_scale, "rope": rope,
@@ -216,6 +256,7 @@ CASES: dict[str, Build] = {
     "parallel_block": block({"block": "parallel", "qk_norm": True}, {"block": "diff_parallel"},
                             {"block": "parallel", "qkv_bias": "none", "layer_scale": 0.1, "rope": "axial"}),
     "parallel_things_block": block({"block": "parallel_things", "layer_scale": 0.2}, {"block": "parallel_things"}),
+    "assembled_encoder": assembled_encoder, "assembled_head": assembled_head,
 }  # fmt: skip
 
 

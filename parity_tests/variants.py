@@ -16,6 +16,7 @@ from parity_tests import (
     assembled_bounds,
     block_bounds,
     bound_parts,
+    ends_bounds,
     resize_bounds,
     stem_bounds,
     token_bounds,
@@ -31,8 +32,10 @@ BATCHED = {"biased_attention": ("q", "k", "v", "bias"), "diff_attention": ("q", 
            "mae_loss": ("prediction", "images")}  # fmt: skip
 NO_BATCH = {"rel_pos_bias", "pos_resize", "patch_resize", "rope_mixed"}
 COMPOSITES = {"norm", "assembled_attention", "activated_mlp", "gated_mlp", "assembled_block", "parallel_block",
-              "parallel_things_block", "patch_stem", "token_stem", "attention_pool"}  # fmt: skip
-BOUNDS = (bound_parts, variant_bounds, token_bounds, resize_bounds, assembled_bounds, block_bounds, stem_bounds)
+              "parallel_things_block", "patch_stem", "token_stem", "attention_pool", "assembled_encoder",
+              "assembled_head"}  # fmt: skip
+BOUNDS = (bound_parts, variant_bounds, token_bounds, resize_bounds, assembled_bounds, block_bounds, stem_bounds,
+          ends_bounds)  # fmt: skip
 
 
 class DiffAttention(Stage):
