@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from parity_tests import harness
 from parity_tests.planting import under_test
 from parity_tests.strategies import LAYOUTS, Case
+from parity_tests.variants import VARIANTS
 
 EXAMPLES = 25
 
@@ -23,7 +24,7 @@ def examples(stage: str, count: int = EXAMPLES) -> tuple[Case, ...]:
 
     @settings(max_examples=count, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
               suppress_health_check=list(HealthCheck))  # fmt: skip
-    @given(case=harness.STAGES[stage].cases)
+    @given(case=known()[stage].cases)
     def collect(case: Case) -> None:
         found.append(case)
 
@@ -33,7 +34,7 @@ def examples(stage: str, count: int = EXAMPLES) -> tuple[Case, ...]:
 
 def failure(engine: Any, stage: str, count: int = EXAMPLES) -> str | None:
     """What the first failing check of this stage says, or None. A crash is a failure too."""
-    spec = harness.STAGES[stage]
+    spec = known()[stage]
     layouts = sorted(LAYOUTS)
     with under_test(engine), np.errstate(all="ignore"):
         for i, case in enumerate(examples(stage, count)):
@@ -49,12 +50,17 @@ def failure(engine: Any, stage: str, count: int = EXAMPLES) -> str | None:
     return None
 
 
+def known() -> dict[str, harness.Stage]:
+    """The stages of the plain model, then the variants; each after the stages that it is made of."""
+    return {**harness.STAGES, **VARIANTS}
+
+
 def first_failure(engine: Any, suspect: str | None = None) -> tuple[str, str] | None:
     """(stage, message) of the first stage in reading order that fails: composites fail too when a leaf is wrong.
 
-    A suspected stage gets more examples than those before it.
+    A suspected stage gets more examples than those before it. Of a variant, the variants are asked.
     """
-    for stage in harness.STAGES:
+    for stage in VARIANTS if suspect in VARIANTS else harness.STAGES:
         # Some bugs need an option that few examples draw: the suspect gets many, should a few not do.
         for count in (EXAMPLES, 200) if stage == suspect else (8,) if suspect else (EXAMPLES,):
             if message := failure(engine, stage, count):

@@ -3,16 +3,21 @@
 import pytest
 
 import numpy_vit
+from parity_tests import planted_variants
 from parity_tests.planted_bugs import BUGS, Edit, Wrong, planted
 from parity_tests.planting import engine_with
 from parity_tests.stage_checks import first_failure
 
 
 def test_at_least_twenty():
-    assert len({bug.name for bug in BUGS}) == len(BUGS) >= 20
+    for bugs in (BUGS, planted_variants.BUGS):
+        assert len({bug.name for bug in bugs}) == len(bugs) >= 20
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=[bug.name for bug in BUGS])
+EVERY = [*BUGS, *planted_variants.BUGS]
+
+
+@pytest.mark.parametrize("bug", EVERY, ids=[bug.name for bug in EVERY])
 def test_caught_in_the_right_stage(bug):
     found = first_failure(planted(bug), suspect=bug.stage)
     assert found is not None, f"{bug.name} ({bug.story}) was not caught"
@@ -26,6 +31,7 @@ def test_a_copy_without_a_bug_passes():
     assert engine is not numpy_vit
     assert engine.vit_forward is not numpy_vit.vit_forward
     assert first_failure(engine) is None
+    assert first_failure(engine, suspect="assembled_head") is None  # the last variant
 
 
 def test_a_bug_that_no_longer_fits_is_noticed():

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from parity_tests import harness
+from parity_tests import harness, planted_variants
 from parity_tests.ordinary import Setting, model_case, ordinary_case
 from parity_tests.planted_bugs import BUGS, planted
 from parity_tests.planting import ROOT
@@ -172,7 +172,8 @@ def page() -> str:
     rows.append([f"**missed, of {len(BUGS)}**", *counts])
     table = [f"| {' | '.join(row)} |" for row in (head, ["---"] + [":-:"] * len(PRACTICES), *rows)]
     lessons = [f"- **{p.title}**. {p.lesson}" for p in PRACTICES]
-    return "\n".join([*INTRODUCTION, *table, "", "## What each column teaches", "", *lessons, ""])
+    more = [f"- **{bug.stage}**: {bug.story}" for bug in planted_variants.BUGS]
+    return "\n".join([*INTRODUCTION, *table, "", "## What each column teaches", "", *lessons, "", *VARIANTS, *more, ""])
 
 
 INTRODUCTION = [
@@ -183,6 +184,11 @@ INTRODUCTION = [
     "against each bug: a comparison with torch's autograd on one set of ordinary numbers, weakened in the one respect",
     "that its title names (the first and the fourth need no torch). *missed*: the test passes although the bug is",
     "there. The parity suite catches every one of them and names its stage (`parity_tests/test_planted_bugs.py`).", "",
+]  # fmt: skip
+VARIANTS = [
+    "## Planted in the variants' stages", "",
+    f"{len(planted_variants.BUGS)} more, in the stages that other people's Vision Transformers are assembled from; the",
+    "suite catches each of them, in its stage.", "",
 ]  # fmt: skip
 
 
