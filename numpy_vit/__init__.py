@@ -39,6 +39,10 @@ from numpy_vit.model import vit_backward, vit_forward
 from numpy_vit.multi_head import merge_heads, multi_head_backward, multi_head_forward, split_heads
 from numpy_vit.norm import norm_backward, norm_forward
 from numpy_vit.optimizer import adamw_init, adamw_step, clip_grad_norm, sgd_init, sgd_step
+from numpy_vit.packed_attention import packed_attention_backward, packed_attention_forward
+from numpy_vit.packed_block import packed_block_backward, packed_block_forward
+from numpy_vit.packed_tokens import packed_tokens_backward, packed_tokens_forward
+from numpy_vit.packing import packed_backward, packed_forward
 from numpy_vit.parallel_block import parallel_block_backward, parallel_block_forward
 from numpy_vit.parallel_things_block import parallel_things_block_backward, parallel_things_block_forward
 from numpy_vit.patch_dropout import patch_dropout_backward, patch_dropout_forward
@@ -82,7 +86,8 @@ VARIANTS = (
     "rope_mixed", "rope", "rel_pos_bias", "attention_mask", "biased_attention", "grouped_query", "diff_attention",
     "qkv_project", "positions", "assembled_attention", "activated_mlp", "gated_mlp", "branch", "assembled_block",
     "parallel_block", "parallel_things_block", "assembled_encoder", "attention_pool", "token_pool",
-    "assembled_head", "assembled", "mask_tokens", "mae_loss", "mae",
+    "assembled_head", "assembled", "mask_tokens", "mae_loss", "mae", "packed_attention", "packed_block",
+    "packed_tokens", "packing",
 )  # fmt: skip
 
 __all__ = [
@@ -102,16 +107,18 @@ __all__ = [
     "layer_norm_backward", "layer_norm_forward", "layer_scale_backward", "layer_scale_forward", "linear_backward",
     "linear_forward", "mae_backward", "mae_forward", "mae_loss_backward", "mae_loss_forward", "mask_tokens_backward",
     "mask_tokens_forward", "merge_heads", "mlp_backward", "mlp_forward", "multi_head_backward", "multi_head_forward",
-    "norm_backward", "norm_forward", "parallel_block_backward", "parallel_block_forward",
-    "parallel_things_block_backward", "parallel_things_block_forward", "patch_dropout_backward",
-    "patch_dropout_forward", "patch_embed_backward", "patch_embed_forward", "patch_grid", "patch_resize_backward",
-    "patch_resize_forward", "patch_stem_backward", "patch_stem_forward", "patchify", "pixel_grid", "pool_backward",
-    "pool_forward", "pos_embed_backward", "pos_embed_forward", "pos_resize_backward", "pos_resize_forward",
-    "predict", "prefix_tokens_backward", "prefix_tokens_forward", "qk_positions_backward", "qk_positions_forward",
-    "qkv_project_backward", "qkv_project_forward", "quick_gelu_backward", "quick_gelu_forward",
-    "rel_pos_bias_backward", "rel_pos_bias_forward", "relu_backward", "relu_forward", "resize_matrix",
-    "rms_norm_backward", "rms_norm_forward", "rope_backward", "rope_forward", "rope_mixed_backward",
-    "rope_mixed_forward", "rope_table", "serve", "sgd_init", "sgd_step", "silu_backward", "silu_forward", "sincos_1d",
-    "sincos_2d", "softmax_backward", "softmax_forward", "split_heads", "token_pool_backward", "token_pool_forward",
-    "token_stem_backward", "token_stem_forward", "unpatchify", "vit_backward", "vit_forward",
+    "norm_backward", "norm_forward", "packed_attention_backward", "packed_attention_forward", "packed_backward",
+    "packed_block_backward", "packed_block_forward", "packed_forward", "packed_tokens_backward",
+    "packed_tokens_forward", "parallel_block_backward", "parallel_block_forward", "parallel_things_block_backward",
+    "parallel_things_block_forward", "patch_dropout_backward", "patch_dropout_forward", "patch_embed_backward",
+    "patch_embed_forward", "patch_grid", "patch_resize_backward", "patch_resize_forward", "patch_stem_backward",
+    "patch_stem_forward", "patchify", "pixel_grid", "pool_backward", "pool_forward", "pos_embed_backward",
+    "pos_embed_forward", "pos_resize_backward", "pos_resize_forward", "predict", "prefix_tokens_backward",
+    "prefix_tokens_forward", "qk_positions_backward", "qk_positions_forward", "qkv_project_backward",
+    "qkv_project_forward", "quick_gelu_backward", "quick_gelu_forward", "rel_pos_bias_backward",
+    "rel_pos_bias_forward", "relu_backward", "relu_forward", "resize_matrix", "rms_norm_backward", "rms_norm_forward",
+    "rope_backward", "rope_forward", "rope_mixed_backward", "rope_mixed_forward", "rope_table", "serve", "sgd_init",
+    "sgd_step", "silu_backward", "silu_forward", "sincos_1d", "sincos_2d", "softmax_backward", "softmax_forward",
+    "split_heads", "token_pool_backward", "token_pool_forward", "token_stem_backward", "token_stem_forward",
+    "unpatchify", "vit_backward", "vit_forward",
 ]  # fmt: skip

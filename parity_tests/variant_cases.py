@@ -15,7 +15,7 @@ from vit_common.assembled_masks import block_sites
 from vit_common.assembled_spec import BLOCKS as BLOCK_SPECS
 from vit_common.assembled_spec import assembled_spec, attention_spec, mlp_spec, norms, patch_spec, pool_spec, token_spec
 from vit_common.masks import drop_path_rates
-from vit_common.params import ParamSpec, under
+from vit_common.params import ParamSpec, block_spec, under
 from vit_common.variant import Activation, ResizeRule
 
 RULES, ACTIVATIONS, FLAGS = list(get_args(ResizeRule)), list(get_args(Activation)), (False, True)
@@ -242,6 +242,18 @@ def assembled_head(c: Choice) -> Case:
     return filled(c, spec, c.array(c.size(), config.num_tokens, config.embed_dim), config=config)
 
 
+def packed_attention(c: Choice) -> Case:
+    lengths = tuple(c.size(1, 5) for _ in range(c.size()))
+    shape = c.size(), c.size(), sum(lengths), c.size()
+    return Case({name: c.array(*shape) for name in "qkv"}, {"lengths": lengths})
+
+
+def packed_block(c: Choice) -> Case:
+    config, lengths = small_config(c), tuple(c.size(1, 5) for _ in range(c.size()))
+    x = c.array(1, sum(lengths), config.embed_dim)
+    return filled(c, block_spec(config), x, lengths=lengths, config=config)
+
+
 CASES: dict[str, Build] = {
     "rms_norm": rms_norm, "norm": norm, "silu": elementwise(), "quick_gelu": elementwise(), "relu": elementwise(),
     "gelu_tanh": elementwise("any"), "activation": activation, "layer_scale": layer_scale, "rope": rope,
@@ -256,7 +268,8 @@ CASES: dict[str, Build] = {
     "parallel_block": block({"block": "parallel", "qk_norm": True}, {"block": "diff_parallel"},
                             {"block": "parallel", "qkv_bias": "none", "layer_scale": 0.1, "rope": "axial"}),
     "parallel_things_block": block({"block": "parallel_things", "layer_scale": 0.2}, {"block": "parallel_things"}),
-    "assembled_encoder": assembled_encoder, "assembled_head": assembled_head,
+    "assembled_encoder": assembled_encoder, "assembled_head": assembled_head, "packed_attention": packed_attention,
+    "packed_block": packed_block,
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from parity_tests import (
     block_bounds,
     bound_parts,
     ends_bounds,
+    packed_bounds,
     resize_bounds,
     stem_bounds,
     token_bounds,
@@ -29,13 +30,13 @@ from parity_tests.tolerances import gamma, unit_roundoff
 from parity_tests.variant_cases import CASES
 
 BATCHED = {"biased_attention": ("q", "k", "v", "bias"), "diff_attention": ("q", "k", "v"), "rope": ("x", "sin", "cos"),
-           "mae_loss": ("prediction", "images")}  # fmt: skip
-NO_BATCH = {"rel_pos_bias", "pos_resize", "patch_resize", "rope_mixed"}
+           "mae_loss": ("prediction", "images"), "packed_attention": ("q", "k", "v")}  # fmt: skip
+NO_BATCH = {"rel_pos_bias", "pos_resize", "patch_resize", "rope_mixed", "packed_block"}
 COMPOSITES = {"norm", "assembled_attention", "activated_mlp", "gated_mlp", "assembled_block", "parallel_block",
               "parallel_things_block", "patch_stem", "token_stem", "attention_pool", "assembled_encoder",
-              "assembled_head"}  # fmt: skip
+              "assembled_head", "packed_block"}  # fmt: skip
 BOUNDS = (bound_parts, variant_bounds, token_bounds, resize_bounds, assembled_bounds, block_bounds, stem_bounds,
-          ends_bounds)  # fmt: skip
+          ends_bounds, packed_bounds)  # fmt: skip
 
 
 class DiffAttention(Stage):

@@ -34,6 +34,10 @@ from torch_vit.model import VisionTransformer, to_numpy, to_torch, vit_forward
 from torch_vit.multi_head import ManualMultiHead, MultiHead, merge_heads, multi_head_forward, split_heads
 from torch_vit.norm import norm_forward
 from torch_vit.optimizer import adamw_init, adamw_step, clip_grad_norm, parameter_groups, sgd_init, sgd_step
+from torch_vit.packed_attention import packed_attention_forward
+from torch_vit.packed_block import packed_block_forward
+from torch_vit.packed_tokens import packed_tokens_forward
+from torch_vit.packing import packed_forward
 from torch_vit.parallel_block import parallel_block_forward
 from torch_vit.parallel_things_block import parallel_things_block_forward
 from torch_vit.patch_dropout import patch_dropout_forward
@@ -71,7 +75,8 @@ VARIANTS = (
     "rope_mixed", "rope", "rel_pos_bias", "attention_mask", "biased_attention", "grouped_query", "diff_attention",
     "qkv_project", "positions", "assembled_attention", "activated_mlp", "gated_mlp", "branch", "assembled_block",
     "parallel_block", "parallel_things_block", "assembled_encoder", "attention_pool", "token_pool",
-    "assembled_head", "assembled", "mask_tokens", "mae_loss", "mae",
+    "assembled_head", "assembled", "mask_tokens", "mae_loss", "mae", "packed_attention", "packed_block",
+    "packed_tokens", "packing",
 )  # fmt: skip
 
 __all__ = [
@@ -85,11 +90,12 @@ __all__ = [
     "erf", "fused_attention_forward", "gated_mlp_forward", "gelu_forward", "gelu_tanh_forward",
     "grouped_query_forward", "head_forward", "layer_norm_forward", "layer_scale_forward", "linear_forward",
     "mae_forward", "mae_loss_forward", "mask_tokens_forward", "merge_heads", "mlp_forward", "multi_head_forward",
-    "norm_forward", "parallel_block_forward", "parallel_things_block_forward", "parameter_groups",
-    "patch_dropout_forward", "patch_embed_forward", "patch_grid", "patch_resize_forward", "patch_stem_forward",
-    "patchify", "pixel_grid", "pool_forward", "pos_embed_forward", "pos_resize_forward", "prefix_tokens_forward",
-    "qk_positions_forward", "qkv_project_forward", "quick_gelu_forward", "rel_pos_bias_forward", "relu_forward",
-    "resize_matrix", "rms_norm_forward", "rope_forward", "rope_mixed_forward", "rope_table", "serve", "sgd_init",
-    "sgd_step", "silu_forward", "sincos_1d", "sincos_2d", "softmax_forward", "split_heads", "to_numpy", "to_torch",
+    "norm_forward", "packed_attention_forward", "packed_block_forward", "packed_forward", "packed_tokens_forward",
+    "parallel_block_forward", "parallel_things_block_forward", "parameter_groups", "patch_dropout_forward",
+    "patch_embed_forward", "patch_grid", "patch_resize_forward", "patch_stem_forward", "patchify", "pixel_grid",
+    "pool_forward", "pos_embed_forward", "pos_resize_forward", "prefix_tokens_forward", "qk_positions_forward",
+    "qkv_project_forward", "quick_gelu_forward", "rel_pos_bias_forward", "relu_forward", "resize_matrix",
+    "rms_norm_forward", "rope_forward", "rope_mixed_forward", "rope_table", "serve", "sgd_init", "sgd_step",
+    "silu_forward", "sincos_1d", "sincos_2d", "softmax_forward", "split_heads", "to_numpy", "to_torch",
     "token_pool_forward", "token_stem_forward", "unpatchify", "vit_forward",
 ]  # fmt: skip

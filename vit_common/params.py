@@ -141,5 +141,17 @@ def check_params(params: Mapping[str, Any], config: ViTConfig) -> None:
             raise ShapeError(f"parameter {name} has shape {tuple(params[name].shape)}, expected {want.shape}")
 
 
+def check_packable(config: ViTConfig, images: int) -> None:
+    """Raise ConfigError unless this model's tokens can be packed into one row, and there is an image to pack."""
+    if not config.is_plain:
+        odd = ", ".join(config.variant_fields()) or f"pool={config.pool!r}, pos_embed={config.pos_embed!r}"
+        raise ConfigError(
+            f"only the plain model is packed, and this one has {odd}; "
+            f"run each image by itself, with config.at_image_size((height, width))"
+        )
+    if not images:
+        raise ConfigError("there is no image to pack; give at least one (C, H, W)")
+
+
 def _listing(names: list[str], most: int = 6) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
