@@ -57,10 +57,13 @@ from numpy_vit.positions import (
     block_bias_forward,
     qk_positions_backward,
     qk_positions_forward,
+    table_bias_backward,
+    table_bias_forward,
 )
 from numpy_vit.prefix_tokens import prefix_tokens_backward, prefix_tokens_forward
 from numpy_vit.qkv_project import qkv_project_backward, qkv_project_forward
 from numpy_vit.quick_gelu import quick_gelu_backward, quick_gelu_forward
+from numpy_vit.refined_pool import refined_pool_backward, refined_pool_forward
 from numpy_vit.rel_pos_bias import rel_pos_bias_backward, rel_pos_bias_forward
 from numpy_vit.relu import relu_backward, relu_forward
 from numpy_vit.resize_matrix import resize_matrix
@@ -70,6 +73,7 @@ from numpy_vit.rope_mixed import rope_mixed_backward, rope_mixed_forward
 from numpy_vit.rope_table import centred_grid, patch_grid, pixel_grid, rope_table
 from numpy_vit.serve import predict, serve
 from numpy_vit.silu import silu_backward, silu_forward
+from numpy_vit.table_resize import table_matrix, table_resize_backward, table_resize_forward
 from numpy_vit.token_pool import token_pool_backward, token_pool_forward
 from numpy_vit.token_stem import token_stem_backward, token_stem_forward
 
@@ -82,12 +86,12 @@ STAGES = (
 # Further ideas, one file each, from which `assembled` builds what other people's Vision Transformers have.
 VARIANTS = (
     "rms_norm", "norm", "gelu_tanh", "silu", "quick_gelu", "relu", "activation", "layer_scale", "prefix_tokens",
-    "resize_matrix", "pos_resize", "patch_resize", "patch_dropout", "patch_stem", "token_stem", "rope_table",
-    "rope_mixed", "rope", "rel_pos_bias", "attention_mask", "biased_attention", "grouped_query", "diff_attention",
-    "qkv_project", "positions", "assembled_attention", "activated_mlp", "gated_mlp", "branch", "assembled_block",
-    "parallel_block", "parallel_things_block", "assembled_encoder", "attention_pool", "token_pool",
-    "assembled_head", "assembled", "mask_tokens", "mae_loss", "mae", "packed_attention", "packed_block",
-    "packed_tokens", "packing",
+    "resize_matrix", "pos_resize", "table_resize", "patch_resize", "patch_dropout", "patch_stem", "token_stem",
+    "rope_table", "rope_mixed", "rope", "rel_pos_bias", "attention_mask", "biased_attention", "grouped_query",
+    "diff_attention", "qkv_project", "positions", "assembled_attention", "activated_mlp", "gated_mlp", "branch",
+    "assembled_block", "parallel_block", "parallel_things_block", "assembled_encoder", "attention_pool",
+    "refined_pool", "token_pool", "assembled_head", "assembled", "mask_tokens", "mae_loss", "mae",
+    "packed_attention", "packed_block", "packed_tokens", "packing",
 )  # fmt: skip
 
 __all__ = [
@@ -115,10 +119,11 @@ __all__ = [
     "patch_stem_forward", "patchify", "pixel_grid", "pool_backward", "pool_forward", "pos_embed_backward",
     "pos_embed_forward", "pos_resize_backward", "pos_resize_forward", "predict", "prefix_tokens_backward",
     "prefix_tokens_forward", "qk_positions_backward", "qk_positions_forward", "qkv_project_backward",
-    "qkv_project_forward", "quick_gelu_backward", "quick_gelu_forward", "rel_pos_bias_backward",
-    "rel_pos_bias_forward", "relu_backward", "relu_forward", "resize_matrix", "rms_norm_backward", "rms_norm_forward",
-    "rope_backward", "rope_forward", "rope_mixed_backward", "rope_mixed_forward", "rope_table", "serve", "sgd_init",
-    "sgd_step", "silu_backward", "silu_forward", "sincos_1d", "sincos_2d", "softmax_backward", "softmax_forward",
-    "split_heads", "token_pool_backward", "token_pool_forward", "token_stem_backward", "token_stem_forward",
-    "unpatchify", "vit_backward", "vit_forward",
+    "qkv_project_forward", "quick_gelu_backward", "quick_gelu_forward", "refined_pool_backward",
+    "refined_pool_forward", "rel_pos_bias_backward", "rel_pos_bias_forward", "relu_backward", "relu_forward",
+    "resize_matrix", "rms_norm_backward", "rms_norm_forward", "rope_backward", "rope_forward", "rope_mixed_backward",
+    "rope_mixed_forward", "rope_table", "serve", "sgd_init", "sgd_step", "silu_backward", "silu_forward", "sincos_1d",
+    "sincos_2d", "softmax_backward", "softmax_forward", "split_heads", "table_bias_backward", "table_bias_forward",
+    "table_matrix", "table_resize_backward", "table_resize_forward", "token_pool_backward", "token_pool_forward",
+    "token_stem_backward", "token_stem_forward", "unpatchify", "vit_backward", "vit_forward",
 ]  # fmt: skip

@@ -38,6 +38,7 @@ def assembled_features_forward(
     $$x = \operatorname{norm}(\operatorname{blocks}(\operatorname{norm_{pre}}(\operatorname{tokens}(
       \operatorname{patches}(\mathrm{images})))))$$
     """
+    config = config.for_images(images.shape)
     x, c_patch = patch_stem_forward(sub(params, "patch_embed"), images, config, scope(tape, "patch_embed"))
     note(tape, images=images, patch_embed=x)  # (B, N, D)
     x, c_tokens = token_stem_forward(params, x, config, masks)

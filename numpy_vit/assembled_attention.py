@@ -16,13 +16,13 @@ from numpy_vit.positions import (
     Positions,
     PositionsGrad,
     QkPositionsCache,
+    TableBiasCache,
     block_bias_backward,
     block_bias_forward,
     qk_positions_backward,
     qk_positions_forward,
 )
 from numpy_vit.qkv_project import QkvProjectCache, qkv_project_backward, qkv_project_forward
-from numpy_vit.rel_pos_bias import RelPosBiasCache
 from vit_common.config import ViTConfig
 from vit_common.params import sub, under
 from vit_common.tape import Tape, note
@@ -34,7 +34,7 @@ class AssembledAttentionCache(NamedTuple):
     qkv: QkvProjectCache
     positions: QkPositionsCache
     groups: GroupedQueryCache
-    table: RelPosBiasCache | None
+    table: TableBiasCache | None
     attention: BiasedAttentionCache | DiffAttentionCache
     norm: NormCache | None
     proj: LinearCache | None
@@ -63,7 +63,7 @@ def assembled_attention_forward(
     v, _ = grouped_query_forward(v, heads)
     note(tape, q=q, k=k, v=v)
     table = params.get("relative_position_bias_table")
-    bias, c_table = block_bias_forward(table, config.grid_size, positions)
+    bias, c_table = block_bias_forward(table, config, positions)
     drop = masks.get("attn_drop"), config.attn_drop_rate
     c_attention: BiasedAttentionCache | DiffAttentionCache
     if diff:

@@ -10,8 +10,7 @@ from numpy_vit.attention_mask import attention_mask_bias
 from numpy_vit.parallel_block import parallel_block_backward, parallel_block_forward
 from numpy_vit.parallel_things_block import parallel_things_block_backward, parallel_things_block_forward
 from numpy_vit.patch_dropout import kept_places
-from numpy_vit.positions import Positions
-from numpy_vit.rel_pos_bias import RelPosBiasCache, rel_pos_bias_backward, rel_pos_bias_forward
+from numpy_vit.positions import Positions, TableBiasCache, table_bias_backward, table_bias_forward
 from numpy_vit.rope_mixed import RopeMixedCache, rope_mixed_backward, rope_mixed_forward
 from numpy_vit.rope_table import patch_grid, rope_table
 from vit_common.config import ViTConfig
@@ -35,7 +34,7 @@ class AssembledEncoderCache(NamedTuple):
     blocks: list[Any]
     mixed: RopeMixedCache | None
     keep: Array | None  # (B, N'), the patches that patch dropout kept
-    table: RelPosBiasCache | None
+    table: TableBiasCache | None
 
 
 def assembled_encoder_forward(
@@ -56,12 +55,13 @@ def assembled_encoder_forward(
         sin, cos = (t.astype(x.dtype) for t in rope_table(config))  # (1, 1, N, HD/2)
     bias = attention_mask_bias(masks.get("attn_mask"), masks.get("padding_mask"), config.num_prefix_tokens, x.dtype)
     if config.rel_pos_bias in ("shared", "both"):
-        shared, table = rel_pos_bias_forward(params["rel_pos_bias.relative_position_bias_table"], config.grid_size)
+        shared, table = table_bias_forward(params["rel_pos_bias.relative_position_bias_table"], config)
         bias = shared if bias is None else bias + shared
     caches = []
     for i, rate in enumerate(drop_path_rates(config)):
         s, c = (None if t is None else _kept(t[i : i + 1] if mixed else t, keep) for t in (sin, cos))
-        block = sub(params, f"blocks.{i}"), x, config, Positions(i, s, c, bias), sub(masks, f"blocks.{i}")
+        places = Positions(i, s, c, bias, config.grid_size)
+        block = sub(params, f"blocks.{i}"), x, config, places, sub(masks, f"blocks.{i}")
         x, cache = BLOCKS[config.block][0](*block, rate, scope(tape, f"blocks.{i}"))
         note(tape, **{f"blocks.{i}": x})
         caches.append(cache)
@@ -86,8 +86,7 @@ def assembled_encoder_backward(
         dsin, dcos = (_spread([turns[i][j] for i in sorted(turns)], cache.keep, cache.mixed.sin) for j in (0, 1))
         grads["rope.freqs"] = rope_mixed_backward(dsin, dcos, cache.mixed)
     if cache.table is not None and dbias is not None:
-        one = dbias.sum(axis=0, keepdims=True)  # one table for all images
-        grads["rel_pos_bias.relative_position_bias_table"] = rel_pos_bias_backward(one, cache.table)
+        grads["rel_pos_bias.relative_position_bias_table"] = table_bias_backward(dbias, cache.table)
     return dy, grads
 
 

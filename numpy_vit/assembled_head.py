@@ -9,6 +9,7 @@ from numpy_vit.attention import SoftmaxCache, softmax_backward, softmax_forward
 from numpy_vit.attention_pool import AttentionPoolCache, attention_pool_backward, attention_pool_forward
 from numpy_vit.linear import LinearCache, linear_backward, linear_forward
 from numpy_vit.norm import NormCache, norm_backward, norm_forward
+from numpy_vit.refined_pool import RefinedPoolCache, refined_pool_backward, refined_pool_forward
 from numpy_vit.token_pool import TokenPoolCache, token_pool_backward, token_pool_forward
 from vit_common.config import ViTConfig
 from vit_common.params import sub, under
@@ -20,7 +21,7 @@ Array = np.ndarray
 class AssembledHeadCache(NamedTuple):
     x_shape: tuple[int, int, int]
     skipped: int  # prefix tokens that attention pooling does not read
-    pool: TokenPoolCache | AttentionPoolCache
+    pool: TokenPoolCache | AttentionPoolCache | RefinedPoolCache
     norm: NormCache | None
     pre: tuple[LinearCache, Array] | None  # of the linear layer, and the tanh
     head: LinearCache | None
@@ -40,10 +41,13 @@ def assembled_head_forward(
     `head_dist.*`. **Backward**: $d\tanh = (1 - \tanh^2)\, g$; two heads get half the gradient each.
     """
     skipped = 0 if config.pool_include_prefix else config.num_prefix_tokens
-    c_pool: TokenPoolCache | AttentionPoolCache
+    c_pool: TokenPoolCache | AttentionPoolCache | RefinedPoolCache
     if config.pool == "map":
         y, c_pool = attention_pool_forward(sub(params, "attn_pool"), x[:, skipped:], config, scope(tape, "attn_pool"))
         note(tape, attn_pool=y)
+    elif config.pool == "refined":
+        y, c_pool = refined_pool_forward(x, config.num_heads, config.class_token, tape)
+        note(tape, refined=y)
     else:
         y, c_pool = token_pool_forward(x, config.pool, config.num_prefix_tokens, config.pool_include_prefix)
     note(tape, pooled=y)
@@ -96,6 +100,9 @@ def assembled_head_backward(dy: Array, cache: AssembledHeadCache, tape: Tape = N
     note(tape, pooled=dy)
     if isinstance(cache.pool, TokenPoolCache):
         dx = token_pool_backward(dy, cache.pool)
+    elif isinstance(cache.pool, RefinedPoolCache):
+        note(tape, refined=dy)
+        dx = refined_pool_backward(dy, cache.pool, tape)
     else:
         note(tape, attn_pool=dy)
         inside, g = attention_pool_backward(dy, cache.pool, scope(tape, "attn_pool"))

@@ -51,8 +51,8 @@ def attention_pool_forward(
     )
     u, c_proj = linear_forward(merge_heads(y), params["proj.weight"], params["proj.bias"])  # (B, 1, D)
     normed, c_norm = norm_forward(sub(params, "norm"), u, config.norm, config.norm_eps)
-    plain = config.replace(proj_drop_rate=0.0) if config.proj_drop_rate else config
-    m, c_mlp = activated_mlp_forward(sub(params, "mlp"), normed, plain, None, scope(tape, "mlp"))
+    own = config.replace(proj_drop_rate=0.0, activation=config.attn_pool_activation or config.activation)
+    m, c_mlp = activated_mlp_forward(sub(params, "mlp"), normed, own, None, scope(tape, "mlp"))
     note(tape, q=q, kv=kv, proj=u, norm=normed, mlp=m)
     return (u + m)[:, 0], AttentionPoolCache(c_q, c_kv, c_attention, c_proj, c_norm, c_mlp)
 

@@ -10,7 +10,7 @@ from numpy_vit.assembled import (
     assembled_features_backward,
     assembled_features_forward,
 )
-from numpy_vit.encoder import EncoderCache, encoder_backward, encoder_forward
+from numpy_vit.assembled_encoder import AssembledEncoderCache, assembled_encoder_backward, assembled_encoder_forward
 from numpy_vit.layer_norm import LayerNormCache, layer_norm_backward, layer_norm_forward
 from numpy_vit.linear import LinearCache, linear_backward, linear_forward
 from numpy_vit.mae_loss import MaeLossCache, mae_loss_backward, mae_loss_forward
@@ -19,7 +19,7 @@ from numpy_vit.pos_embed import PosEmbedCache, pos_embed_backward, pos_embed_for
 from numpy_vit.token_stem import fixed_positions
 from vit_common.mae_config import MaeConfig
 from vit_common.params import sub, under
-from vit_common.tape import Tape, note, scope
+from vit_common.tape import Tape, note
 
 Array = np.ndarray
 
@@ -29,7 +29,7 @@ class MaeCache(NamedTuple):
     embed: LinearCache
     mask_tokens: MaskTokensCache
     pos: PosEmbedCache | None  # None: positions are not learned
-    blocks: EncoderCache
+    blocks: AssembledEncoderCache
     norm: LayerNormCache
     pred: LinearCache
     prefix: int
@@ -57,7 +57,9 @@ def mae_forward(
     pos = params["decoder_pos_embed"] if learned else fixed_positions(decoder, x.dtype)
     x, c_pos = pos_embed_forward(x, pos)
     note(tape, decoder_tokens=x)
-    x, c_blocks = encoder_forward(sub(params, "decoder_blocks"), x, decoder, None, scope(tape, "decoder_blocks"))
+    blocks, seen = under("blocks", sub(params, "decoder_blocks")), dict[str, Array]()
+    x, c_blocks = assembled_encoder_forward(blocks, x, decoder, {}, None if tape is None else seen)
+    note(tape, **{f"decoder_{name}": value for name, value in seen.items()})
     x, c_norm = layer_norm_forward(x, params["decoder_norm.weight"], params["decoder_norm.bias"], decoder.norm_eps)
     note(tape, decoder_norm=x)
     out, c_pred = linear_forward(x, params["decoder_pred.weight"], params["decoder_pred.bias"])  # (B, T, Q)
@@ -76,9 +78,12 @@ def mae_backward(cache: MaeCache, dloss: float = 1.0, tape: Tape = None) -> tupl
     dx, g_pred = linear_backward(dout, cache.pred)
     note(tape, decoder_norm=dx)
     dx, g_norm = layer_norm_backward(dx, cache.norm)
-    dx, g_blocks = encoder_backward(dx, cache.blocks, scope(tape, "decoder_blocks"))
+    seen: dict[str, Array] = {}
+    dx, g_blocks = assembled_encoder_backward(dx, cache.blocks, None if tape is None else seen)
+    note(tape, **{f"decoder_{name}": value for name, value in seen.items()})
     note(tape, decoder_tokens=dx)
-    grads = {**under("decoder_pred", g_pred), **under("decoder_norm", g_norm), **under("decoder_blocks", g_blocks)}
+    grads = {**under("decoder_pred", g_pred), **under("decoder_norm", g_norm)}
+    grads |= {f"decoder_{name}": g for name, g in g_blocks.items()}
     if cache.pos is not None:
         dx, g_pos = pos_embed_backward(dx, cache.pos)
         grads["decoder_pos_embed"] = g_pos["pos_embed"]

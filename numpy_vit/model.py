@@ -19,6 +19,7 @@ from vit_common.params import check_params, sub, under
 from vit_common.tape import Tape, note, scope
 
 Array = np.ndarray
+BEYOND = {"attn_mask", "padding_mask", "patch_drop"}  # masks that the plain model's own stages do not know
 
 
 class VitCache(NamedTuple):
@@ -62,7 +63,7 @@ def vit_forward(
         DtypeError: images that are not floating point, or of another dtype than the parameters.
     """
     check_params(params, config)
-    if not config.is_plain or "attn_mask" in (masks or {}) or "padding_mask" in (masks or {}):
+    if not config.is_plain or BEYOND & (masks or {}).keys():
         check_dtypes(params, images)
         return assembled_forward(params, images, config, masks, tape)
     check_shape("images", images, ("B", config.in_channels, *config.image_size))

@@ -1,4 +1,4 @@
-r"""Patch embedding of variants: pixels cropped to whole patches, norms before and after the projection."""
+r"""Patch embedding of variants: pixels cropped or filled up to whole patches, norms around the projection."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -19,7 +19,7 @@ Array = np.ndarray
 
 class PatchStemCache(NamedTuple):
     image_shape: tuple[int, ...]
-    cropped: tuple[int, int, int]
+    inside: tuple[int, int, int]  # C, H, W of what was cut into patches
     patch_size: tuple[int, int]
     norm_in: LayerNormCache | None
     linear: LinearCache
@@ -35,14 +35,17 @@ def patch_stem_forward(
     $$y_n = \operatorname{norm}\bigl(W \operatorname{LN}(\mathrm{patch}_n) + b\bigr)$$
 
     Parameters: `proj.weight` (D, C, P_h, P_w), `proj.bias` (D,) if there is one, `norm_in.*` (C*P_h*P_w,), `norm.*`
-    (D,). **Backward**: as for the plain embedding; pixels that were cropped get zeros.
+    (D,). **Backward**: as for the plain embedding; pixels that were cropped get zeros, zeros that were added nothing.
 
     Raises:
         ShapeError: the images are not those of the configuration.
     """
     check_shape("images", images, ("B", config.in_channels, *config.image_size))
-    (grid_h, grid_w), (patch_h, patch_w) = config.grid_size, config.patch_size
-    inside = images[:, :, : grid_h * patch_h, : grid_w * patch_w]
+    height, width = (n * p for n, p in zip(config.grid_size, config.patch_size, strict=True))
+    inside = images[:, :, :height, :width]
+    missing = height - inside.shape[2], width - inside.shape[3]
+    if any(missing):
+        inside = np.pad(inside, ((0, 0), (0, 0), (0, missing[0]), (0, missing[1])))
     x = patchify(inside, config.patch_size)  # (B, N, C*P_h*P_w)
     c_in = c_norm = None
     if config.patch_norm_in:
@@ -51,7 +54,7 @@ def patch_stem_forward(
     weight = params["proj.weight"]
     x, c_linear = linear_forward(x, weight.reshape(len(weight), -1), params.get("proj.bias"))  # (B, N, D)
     if config.patch_norm != "none":
-        x, c_norm = norm_forward(sub(params, "norm"), x, config.patch_norm, config.norm_eps)
+        x, c_norm = norm_forward(sub(params, "norm"), x, config.patch_norm, config.patch_norm_eps or config.norm_eps)
         note(tape, norm=x)
     return x, PatchStemCache(images.shape, inside.shape[1:], config.patch_size, c_in, c_linear, weight.shape, c_norm)
 
@@ -70,9 +73,10 @@ def patch_stem_backward(dy: Array, cache: PatchStemCache, tape: Tape = None) -> 
         note(tape, norm_in=dx)
         dx, g = layer_norm_backward(dx, cache.norm_in)
         grads |= under("norm_in", g)
-    inside = unpatchify(dx, cache.cropped, cache.patch_size)  # patches = patchify(images[:, :, :h, :w])
+    inside = unpatchify(dx, cache.inside, cache.patch_size)  # patches = patchify(images[:, :, :h, :w])
     if inside.shape == cache.image_shape:
         return inside, grads
     dimages = np.zeros(cache.image_shape, dy.dtype)
-    dimages[:, :, : cache.cropped[1], : cache.cropped[2]] = inside
+    seen = dimages[:, :, : cache.inside[1], : cache.inside[2]]
+    seen[:] = inside[:, :, : seen.shape[2], : seen.shape[3]]
     return dimages, grads

@@ -8,6 +8,7 @@ import numpy as np
 from numpy_vit.norm import NormCache, norm_backward, norm_forward
 from numpy_vit.rel_pos_bias import RelPosBiasCache, rel_pos_bias_backward, rel_pos_bias_forward
 from numpy_vit.rope import RopeCache, rope_backward, rope_forward
+from numpy_vit.table_resize import TableResizeCache, table_resize_backward, table_resize_forward
 from vit_common.config import ViTConfig
 from vit_common.params import sub, under
 from vit_common.tape import Tape, note
@@ -22,6 +23,7 @@ class Positions(NamedTuple):
     sin: Array | None = None  # rotary table, (B or 1, NH or 1, N, HD/2)
     cos: Array | None = None
     bias: Array | None = None  # added to the scores, broadcasts to (B, NH, T, T): masks, shared relative positions
+    grid: tuple[int, int] | None = None  # the image's patches; None: as the configuration has it
 
 
 class PositionsGrad(NamedTuple):
@@ -75,19 +77,39 @@ def qk_positions_backward(
     return dq, dk, dsin, dcos, grads
 
 
+class TableBiasCache(NamedTuple):
+    resize: TableResizeCache
+    bias: RelPosBiasCache
+
+
+def table_bias_forward(
+    table: Array, config: ViTConfig, grid: tuple[int, int] | None = None
+) -> tuple[Array, TableBiasCache]:
+    """table (R, NH) of the grid that it is stored for -> bias (1, NH, T, T) on the image's grid."""
+    grid = grid or config.grid_size
+    table, c_resize = table_resize_forward(table, config.stored_grid, grid, config.table_resize)
+    bias, c_bias = rel_pos_bias_forward(table, grid)
+    return bias, TableBiasCache(c_resize, c_bias)
+
+
+def table_bias_backward(dbias: Array, cache: TableBiasCache) -> Array:
+    """(1 or B, NH, T, T) -> dtable (R, NH)."""
+    one = dbias if len(dbias) == 1 else dbias.sum(axis=0, keepdims=True)  # one table for all images
+    return table_resize_backward(rel_pos_bias_backward(one, cache.bias), cache.resize)
+
+
 def block_bias_forward(
-    table: Array | None, grid: tuple[int, int], positions: Positions
-) -> tuple[Array | None, RelPosBiasCache | None]:
+    table: Array | None, config: ViTConfig, positions: Positions
+) -> tuple[Array | None, TableBiasCache | None]:
     r"""table (R, NH) -> $b = b_\mathrm{block} + b_\mathrm{shared}$, (1 or B, NH, T, T): what is added to the scores."""
     if table is None:
         return positions.bias, None
-    bias, cache = rel_pos_bias_forward(table, grid)
+    bias, cache = table_bias_forward(table, config, positions.grid)
     return (bias if positions.bias is None else bias + positions.bias), cache
 
 
-def block_bias_backward(dbias: Array | None, cache: RelPosBiasCache | None) -> tuple[Array | None, Array | None]:
+def block_bias_backward(dbias: Array | None, cache: TableBiasCache | None) -> tuple[Array | None, Array | None]:
     """dbias (1 or B, NH, T, T) -> the table's gradient (R, NH), and that of the shared part."""
     if cache is None or dbias is None:
         return None, dbias
-    own = dbias if len(dbias) == 1 else dbias.sum(axis=0, keepdims=True)  # one table for all images
-    return rel_pos_bias_backward(own, cache), dbias
+    return table_bias_backward(dbias, cache), dbias

@@ -74,6 +74,7 @@ RULES: dict[str, Rule] = {
     "timm_bilinear": Rule(*LINEAR, antialias=True),
     "timm_bilinear_no_antialias": Rule(*LINEAR),
     "huggingface_bicubic": Rule(*SHARP),
+    "huggingface_bilinear": Rule(*LINEAR),
     "torchvision_bicubic": Rule(*SHARP, corners=True),
     "google_zoom": Rule(*LINEAR, corners=True, drops=True),  # scipy.ndimage.zoom of order 1, big_vision's too
     "open_clip_bicubic": Rule(*SMOOTH, antialias=True),

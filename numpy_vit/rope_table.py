@@ -1,6 +1,6 @@
 r"""Rotary table: by how much each pair of channels turns at each patch, from fixed frequencies.
 
-Three ways to place the patches of a grid on an axis and to choose the frequencies. All are computed in float64.
+Ways to place the patches of a grid on an axis and to choose the frequencies. All are computed in float64.
 """
 
 import math
@@ -42,8 +42,14 @@ def rope_table(config: ViTConfig) -> tuple[Array, Array]:
 
     "lang": $\omega_j = b^{-4j/HD}$ on patch indices (Su et al. 2021, eq. 15, in two dimensions); "pixel": $\pi$ times
     bands from 1 to half of `rope_max_res`, evenly in the logarithm, on $[-1, 1]$; "dinov3": $2\pi\, b^{-4j/HD}$ on
-    patch centres (Siméoni et al. 2025).
+    patch centres (Siméoni et al. 2025). "multimodal": $\theta_{nj} = t_{n,a(j)}\, b^{-2j/HD}$, $j < HD/2$, the axis
+    $a(j)$ being time, row, column in turn (Wang et al. 2024, Qwen2-VL); a picture has no time, so $t = 0$ there.
     """
+    if config.rope == "multimodal":
+        bands = config.rope_temperature ** -(np.arange(0, config.head_dim, 2, dtype=np.float64) / config.head_dim)
+        points = np.pad(patch_grid(config.grid_size), ((0, 0), (1, 0)))  # (N, 3): time, row, column
+        angles = (points[:, turns(len(bands), config.rope_section)] * bands)[None, None]
+        return np.sin(angles), np.cos(angles)
     count, indexing = config.head_dim // 4, config.rope_grid_indexing
     inverse = config.rope_temperature ** -(np.arange(count, dtype=np.float64) / count)
     if config.rope == "dinov3":
@@ -56,6 +62,12 @@ def rope_table(config: ViTConfig) -> tuple[Array, Array]:
         bands = inverse
     angles = (points[:, :, None] * bands).reshape(1, 1, len(points), 2 * count)
     return np.sin(angles), np.cos(angles)
+
+
+def turns(count: int, section: tuple[int, int, int]) -> Array:
+    """The axis of each of `count` frequencies: 0, 1, 2, 0, 1, 2, ..., and 0 for an axis that has had its share."""
+    j = np.arange(count)
+    return np.where(j < 3 * np.array(section)[j % 3], j % 3, 0)
 
 
 def _mesh(axes: list[Array], indexing: str) -> Array:

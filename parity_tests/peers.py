@@ -19,10 +19,13 @@ from typing import Any
 import numpy as np
 
 LIFTED = (
+    "timm.layers.norm",
+    "timm.layers.pos_embed",
+    "timm.layers.pos_embed_rel",
     "timm.layers.pos_embed_sincos",
     "timm.layers.diff_attention",
     "timm.models.vision_transformer",
-    "transformers.models.dinov3_vit.modeling_dinov3_vit",
+    *(f"transformers.models.{m}.modeling_{m}" for m in ("beit", "dinov2", "dinov2_with_registers", "dinov3_vit")),
 )
 FLOOR = 1e-4  # of the largest gradient: where a gradient is zero by mathematics, rounding is measured against others
 

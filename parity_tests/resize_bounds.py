@@ -19,6 +19,28 @@ def pos_resize(
     return concatenate([pos_embed[:, :prefix], on_grid(pos_embed[:, prefix:], rows, columns)], 1), pullback
 
 
+def table_resize(table: Bounded, old: tuple[int, int], new: tuple[int, int], rule: str) -> tuple[Bounded, Pullback]:
+    r"""As of positions, on the grid of displacements; the class token's rows are copied."""
+    if old == new:
+        return table, lambda dy: {"table": dy}
+    extra, sides = 3, [(2 * m - 1, 2 * n - 1) for m, n in zip(new, old, strict=True)]
+    rows, columns = (displacing(table, m, n, rule) for m, n in sides)
+
+    def resized(a: Bounded, r: Bounded, c: Bounded) -> Bounded:
+        return concatenate([on_grid(a[:-extra][None], r, c)[0], a[-extra:]], 0)
+
+    return resized(table, rows, columns), lambda dy: {"table": resized(dy, rows.T, columns.T)}
+
+
+def displacing(like: Bounded, new: int, old: int, rule: str) -> Bounded:
+    """The matrix of one axis: its weights are quotients of differences of places, each a sum of up to `old` powers."""
+    from torch_vit import table_matrix
+
+    matrix = table_matrix(new, old, rule).numpy()
+    computed = 20 * (old + new) * unit_roundoff(np.float64)
+    return like.new(matrix, computed + like.u * np.abs(matrix))
+
+
 def on_grid(patches: Bounded, rows: Bounded, columns: Bounded) -> Bounded:
     """(1, H W, D) -> (1, H' W', D)."""
     height, width = rows.v.shape[1], columns.v.shape[1]

@@ -27,9 +27,9 @@ from parity_tests.tolerances import Bounded, concatenate, unit_roundoff
 
 def patch_stem(params: Grads, images: Bounded, config) -> tuple[Bounded, Pullback]:
     sizes = [n * p for n, p in zip(config.grid_size, config.patch_size, strict=True)]
-    rest = [have - used for have, used in zip(config.image_size, sizes, strict=True)]
-    inside, weight = images[:, :, : sizes[0], : sizes[1]], params["proj.weight"]
-    uncrop = lambda dy: {"x": dy.map(lambda a: np.pad(a, ((0, 0), (0, 0), (0, rest[0]), (0, rest[1]))))}  # noqa: E731
+    weight = params["proj.weight"]
+    inside = images.map(lambda a: fitted(a, sizes))
+    uncrop = lambda dy: {"x": dy.map(lambda a: fitted(a, config.image_size))}  # noqa: E731
     stages = [("", uncrop)]
     if config.patch_norm_in:
         x = inside.map(lambda a: patchify_loops(a, config.patch_size))
@@ -45,9 +45,15 @@ def patch_stem(params: Grads, images: Bounded, config) -> tuple[Bounded, Pullbac
 
     stages.append(("proj", shaped))
     if config.patch_norm != "none":
-        x, back = norm(sub(params, "norm"), x, config.patch_norm, config.norm_eps)
+        x, back = norm(sub(params, "norm"), x, config.patch_norm, config.patch_norm_eps or config.norm_eps)
         stages.append(("norm", back))
     return x, chain(*stages)
+
+
+def fitted(a: np.ndarray, size: tuple[int, int] | list[int]) -> np.ndarray:
+    """(..., H, W) cut to another height and width, or filled up with zeros."""
+    a = a[..., : size[0], : size[1]]
+    return np.pad(a, ((0, 0), (0, 0), *((0, n - have) for n, have in zip(size, a.shape[2:], strict=True))))
 
 
 def token_stem(params: Grads, x: Bounded, config, masks) -> tuple[Bounded, Pullback]:
@@ -111,7 +117,8 @@ def attention_pool(params: Grads, x: Bounded, config) -> tuple[Bounded, Pullback
     y, attend = attention(*(split_heads(a, heads) for a in (q, kv[..., :width], kv[..., width:])))
     u, project = linear(merge_heads(y), params["proj.weight"], params["proj.bias"])
     normed, norm_back = norm(sub(params, "norm"), u, config.norm, config.norm_eps)
-    m, mlp_back = activated_mlp(sub(params, "mlp"), normed, config)
+    own = config.replace(activation=config.attn_pool_activation or config.activation)
+    m, mlp_back = activated_mlp(sub(params, "mlp"), normed, own)
 
     def pullback(dy: Bounded) -> Grads:
         d = dy[:, None]

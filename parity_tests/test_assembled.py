@@ -10,7 +10,7 @@ import torch_vit
 from numpy_vit.assembled import assembled_backward, assembled_forward
 from parity_tests.strategies import configs, seeds
 from parity_tests.variants import close
-from vit_common import RangeError, ViTConfig, make_masks, param_spec
+from vit_common import RangeError, ShapeError, ViTConfig, make_masks, param_spec
 
 DROP = {"pos_drop_rate": 0.1, "attn_drop_rate": 0.2, "proj_drop_rate": 0.15, "drop_path_rate": 0.3}
 VARIANTS = [
@@ -39,6 +39,13 @@ VARIANTS = [
     {"rope": "axial", "rope_ref_grid": (4, 5), "rope_grid_indexing": "xy", "rope_grid_offset": 0.3},
     {"rope": "axial", "rope_freqs": "pixel", "rope_grid_indexing": "xy", "rope_max_res": 100},
     {"rope": "dinov3", "rope_grid_indexing": "xy", "rope_grid_offset": 0.3},
+    {"rope": "multimodal", "rope_half": True, "rope_section": (1, 2, 1), "patch_pad": True, "image_size": (19, 30)},
+    {"pool": "refined", "patch_norm": "rms", "patch_norm_eps": 1e-2, "reg_tokens": 1},
+    {"pool": "none", "fc_norm": True}, {"pool": "cls_dist", "dist_token": True},
+    {"pool": "map", "attn_pool_activation": "silu", "mlp": "glu"},
+    {"rel_pos_bias": "both", "pos_grid": (3, 2), "table_resize": "huggingface_bilinear"},
+    {"rel_pos_bias": "block", "pos_grid": (4, 4), "pos_embed": "none"},
+    {"rope": "axial", "rope_grid_indexing": "xy", "rope_ref_grid": (3, 5), "dynamic_image_size": True},
 ]  # fmt: skip
 SMALL = {"image_size": (16, 24), "patch_size": 8, "num_classes": 5, "embed_dim": 24, "depth": 2, "num_heads": 2}
 
@@ -155,3 +162,44 @@ def test_torch_draws_its_own_masks_in_train_mode_only(fields, rate):
         calm = model.eval()(x)
     close({0: numpy_vit.vit_forward(params, images, config)[0]}, {0: calm.numpy()}, np.float64, True)
     assert torch.isfinite(first).all()
+
+
+@pytest.mark.parametrize("fields", [
+    {"pos_embed_prefix": False, "reg_tokens": 1}, {"rope": "axial"}, {"patch_pad": True}, {"rel_pos_bias": "both"},
+], ids=str)  # fmt: skip
+def test_a_dynamic_model_takes_images_of_any_size(fields):
+    """To the bit what the model at that size computes, in both engines."""
+    rng = np.random.default_rng(0)
+    config = ViTConfig(**{**SMALL, **fields, "dynamic_image_size": True})
+    params, images = parameters(config, rng), rng.normal(size=(2, 3, 40, 21 if config.patch_pad else 16))
+    there = config.replace(dynamic_image_size=False).at_image_size(images.shape[2:])
+    logits, cache = numpy_vit.vit_forward(params, images, config)
+    other, other_cache = numpy_vit.vit_forward(params, images, there)
+    assert np.array_equal(logits, other)
+    dlogits = rng.normal(size=logits.shape)
+    (gx, grads), (gx_other, grads_other) = (numpy_vit.vit_backward(dlogits, c) for c in (cache, other_cache))
+    assert np.array_equal(gx, gx_other)
+    assert all(np.array_equal(grads[name], grads_other[name]) for name in params)
+    model = torch_vit.VisionTransformer(config, seed=None).double()
+    model.load_state_dict(torch_vit.to_torch(params))
+    x = torch.from_numpy(images.copy()).requires_grad_()
+    out = model(x)
+    out.backward(torch.from_numpy(dlogits))
+    named = {n: p.grad.numpy() for n, p in model.named_parameters()}
+    close({0: logits, "gx": gx, **grads}, {0: out.detach().numpy(), "gx": x.grad.numpy(), **named}, np.float64, True)
+    with pytest.raises(ShapeError, match="images"):
+        numpy_vit.vit_forward(params, images, config.replace(dynamic_image_size=False))
+
+
+@given(config=configs(), seed=seeds)
+def test_patch_dropout_of_a_plain_model(config, seed):
+    """A mask that is given holds, whatever rate the configuration has."""
+    rng = np.random.default_rng(seed)
+    params, images = parameters(config, rng), rng.normal(size=(2, config.in_channels, *config.image_size))
+    keep = rng.random((2, config.num_patches)).argsort(axis=1) < max(1, config.num_patches // 2)
+    logits, _ = numpy_vit.vit_forward(params, images, config, {"patch_drop": keep})
+    assert np.array_equal(logits, assembled_forward(params, images, config, {"patch_drop": keep})[0])
+    model = torch_vit.VisionTransformer(config, seed=None).double().eval()
+    model.load_state_dict(torch_vit.to_torch(params))
+    theirs = model(torch.from_numpy(images), torch_vit.to_torch({"patch_drop": keep})).detach().numpy()
+    close({0: logits}, {0: theirs}, np.float64, True)

@@ -17,8 +17,10 @@ from vit_common.mae_config import MaeConfig, init_mae_params, mae_mask, mae_spec
 
 
 def small(**fields: Any) -> MaeConfig:
-    encoder = ViTConfig(image_size=(16, 24), patch_size=(4, 8), num_classes=0, embed_dim=24, depth=2, num_heads=2,
-                        pos_embed=fields.pop("pos_embed", "learned"))  # fmt: skip
+    kind = {name: fields.pop(name) for name in ("pos_embed", "activation", "qkv_bias") if name in fields}
+    encoder = ViTConfig(
+        image_size=(16, 24), patch_size=(4, 8), num_classes=0, embed_dim=24, depth=2, num_heads=2, **kind
+    )
     return MaeConfig(encoder, decoder_dim=16, decoder_depth=1, decoder_heads=4, **fields)
 
 
@@ -27,7 +29,9 @@ def draw(config: MaeConfig) -> dict[str, np.ndarray]:
     return {n: (p.init == "ones") + 0.3 * rng.normal(size=p.shape) for n, p in mae_spec(config).items()}
 
 
-@pytest.mark.parametrize("fields", [{}, {"norm_pix": False}, {"pos_embed": "sincos_2d"}], ids=str)
+@pytest.mark.parametrize("fields", [
+    {}, {"norm_pix": False}, {"pos_embed": "sincos_2d"}, {"activation": "silu", "qkv_bias": "none"},
+], ids=str)  # fmt: skip
 def test_both_engines_and_the_complex_step(fields):
     config = small(**fields)
     params, rng = draw(config), np.random.default_rng(1)

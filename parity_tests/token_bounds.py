@@ -2,7 +2,7 @@ r"""The bounds of variants that choose among tokens: pooling, dropping, masking,
 
 import numpy as np
 
-from parity_tests.bounds import Grads, Pullback
+from parity_tests.bounds import Grads, Pullback, attention, merge_heads, split_heads
 from parity_tests.naive import patchify_loops, unpatchify_loops
 from parity_tests.tolerances import Bounded, concatenate
 
@@ -16,7 +16,8 @@ def token_pool(x: Bounded, pool: str, prefix: int, include_prefix: bool) -> tupl
     share = part.new(top / top.sum(1, keepdims=True), part.u * top)
     most, mean = (part * share).sum(1, False), part.mean(1, keepdims=False)
     first = x[:, 0]
-    y = {"cls": first, "mean": mean, "max": most, "avg_max": (most + mean) * 0.5}.get(pool)
+    y = {"cls": first, "mean": mean, "max": most, "avg_max": (most + mean) * 0.5, "none": x,
+         "cls_dist": x[:, :2].mean(1, keepdims=False)}.get(pool)  # fmt: skip
 
     def padded(a: Bounded, before: int) -> Bounded:
         return a.map(lambda b: np.pad(b, ((0, 0), (before, tokens - before - b.shape[1]), (0, 0))))
@@ -25,6 +26,10 @@ def token_pool(x: Bounded, pool: str, prefix: int, include_prefix: bool) -> tupl
         return padded((d / float(count)).map(lambda a: np.repeat(a[:, None], count, 1)), start)
 
     def pullback(dy: Bounded) -> Grads:
+        if pool == "none":
+            return {"x": dy}
+        if pool == "cls_dist":
+            return {"x": padded((dy * 0.5).map(lambda a: np.repeat(a[:, None], 2, 1)), 0)}
         if pool == "cls":
             return {"x": padded(dy[:, None], 0)}
         if pool == "mean":
@@ -37,6 +42,23 @@ def token_pool(x: Bounded, pool: str, prefix: int, include_prefix: bool) -> tupl
         return {"x": padded(dy[:, None, :width], 0) + of_mean(dy[:, width:])}
 
     return concatenate([first, mean], 1) if y is None else y, pullback
+
+
+def refined_pool(x: Bounded, heads: int, first: bool) -> tuple[Bounded, Pullback]:
+    r"""Attention's, of a value that is query, key and value; then a copy, or a mean over the tokens."""
+    each = split_heads(x, heads)
+    y, attend = attention(each, each, each)
+    refined, tokens = merge_heads(y), x.v.shape[1]
+
+    def pullback(dy: Bounded) -> Grads:
+        if first:
+            spread = dy.map(lambda a: np.pad(a[:, None], ((0, 0), (0, tokens - 1), (0, 0))))
+        else:
+            spread = (dy / float(tokens)).map(lambda a: np.repeat(a[:, None], tokens, 1))
+        grads = attend(split_heads(spread, heads))
+        return {"x": merge_heads(grads["q"] + grads["k"] + grads["v"])}
+
+    return (refined[:, 0] if first else refined.mean(1, keepdims=False)), pullback
 
 
 def patch_dropout(x: Bounded, mask: np.ndarray, prefix: int) -> tuple[Bounded, Pullback]:

@@ -9,7 +9,7 @@ bound is its own formula, evaluated in this arithmetic (`bounds.py`).
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, reduce
 
 import numpy as np
 
@@ -217,13 +217,18 @@ class Probable(Bounded):
     """
 
     def join(self, *errors):
-        return np.sqrt(sum(np.square(e) for e in errors))
+        return reduce(np.hypot, errors)
+
+    # Squares underflow below 1e-154, so never less than the mean: (sum of |a_i|) / sqrt(n) <= sqrt(sum of a_i^2).
 
     def carry(self, error, weight):
-        return np.sqrt(np.square(error) @ np.square(weight))
+        mean = error @ np.abs(weight) / np.sqrt(weight.shape[-2])
+        return np.maximum(np.sqrt(np.square(error) @ np.square(weight)), mean)
 
     def collect(self, error, axis, keepdims):
-        return np.sqrt(np.square(error).sum(axis=axis, keepdims=keepdims))
+        total = error.sum(axis=axis, keepdims=keepdims)
+        mean = total / np.sqrt(max(error.size // max(total.size, 1), 1))
+        return np.maximum(np.sqrt(np.square(error).sum(axis=axis, keepdims=keepdims)), mean)
 
     def growth(self, n: int) -> float:
         return np.sqrt(n) * self.u

@@ -88,9 +88,14 @@ def rel_pos_bias(c: Choice) -> Case:
 
 
 def token_pool(c: Choice) -> Case:
-    prefix, pool = c.size(1, 2), c.of(("cls", "mean", "max", "avg_max", "cls_mean"))
+    prefix, pool = c.size(1, 2), c.of(nv.token_pool.POOLS)
     x = c.array(c.size(), prefix + c.size(), c.size(), scale="wide")
     return Case({"x": x}, {"pool": pool, "prefix": prefix, "include_prefix": c.of(FLAGS)})
+
+
+def refined_pool(c: Choice) -> Case:
+    heads = c.size(1, 3)
+    return Case({"x": c.array(c.size(), c.size(), heads * c.size())}, {"heads": heads, "first": c.of(FLAGS)})
 
 
 def patch_dropout(c: Choice) -> Case:
@@ -120,6 +125,13 @@ def pos_resize(c: Choice) -> Case:
     old, new, prefix = (c.size(1, 4), c.size(1, 4)), (c.size(1, 5), c.size(1, 5)), c.size(0, 2)
     table = c.array(1, prefix + old[0] * old[1], c.size(), scale="wide")
     return Case({"pos_embed": table}, {"old": old, "new": new, "rule": c.of(RULES), "prefix": prefix})
+
+
+def table_resize(c: Choice) -> Case:
+    old, new = (c.size(1, 4), c.size(1, 4)), (c.size(1, 4), c.size(1, 4))
+    table = c.array((2 * old[0] - 1) * (2 * old[1] - 1) + 3, c.size(), scale="wide")
+    rules = get_args(ViTConfig.__dataclass_fields__["table_resize"].type)
+    return Case({"table": table}, {"old": old, "new": new, "rule": c.of(rules)})
 
 
 def patch_resize(c: Choice) -> Case:
@@ -175,9 +187,9 @@ def mlp(*kinds: str) -> Build:
 
 
 def patch_stem(c: Choice) -> Case:
-    crop = {"image_size": (9, 14), "patch_crop": True} if c.of(FLAGS) else {}
+    edge = c.of(({}, {"image_size": (9, 14), "patch_crop": True}, {"image_size": (9, 14), "patch_pad": True}))
     config = small_config(c, patch_norm=c.of(("none", *NORMS)), patch_norm_in=c.of(FLAGS), patch_bias=c.of(FLAGS),
-                          in_channels=c.size(1, 3), **crop)  # fmt: skip
+                          patch_norm_eps=c.of((None, 1e-3)), in_channels=c.size(1, 3), **edge)  # fmt: skip
     images = c.array(c.size(), config.in_channels, *config.image_size)
     return filled(c, patch_spec(config), images, config=config)
 
@@ -199,7 +211,8 @@ def token_stem(c: Choice) -> Case:
 
 
 def attention_pool(c: Choice) -> Case:
-    config = small_config(c, pool="map", norm=c.of(NORMS), activation=c.of(ACTIVATIONS))
+    config = small_config(c, pool="map", norm=c.of(NORMS), activation=c.of(ACTIVATIONS),
+                          attn_pool_activation=c.of((None, *ACTIVATIONS)))  # fmt: skip
     return filled(c, pool_spec(config), c.array(c.size(), c.size(), config.embed_dim), config=config)
 
 
@@ -259,6 +272,7 @@ CASES: dict[str, Build] = {
     "gelu_tanh": elementwise("any"), "activation": activation, "layer_scale": layer_scale, "rope": rope,
     "rope_mixed": rope_mixed, "biased_attention": biased_attention, "grouped_query": grouped_query,
     "diff_attention": diff_attention, "rel_pos_bias": rel_pos_bias, "token_pool": token_pool,
+    "refined_pool": refined_pool, "table_resize": table_resize,
     "patch_dropout": patch_dropout, "mask_tokens": mask_tokens, "mae_loss": mae_loss, "pos_resize": pos_resize,
     "patch_resize": patch_resize, "assembled_attention": assembled_attention, "activated_mlp": mlp("mlp"),
     "gated_mlp": mlp("glu", "glu_packed"), "patch_stem": patch_stem, "token_stem": token_stem,

@@ -46,10 +46,11 @@ from torch_vit.patch_resize import patch_resize_forward
 from torch_vit.patch_stem import patch_stem_forward
 from torch_vit.pos_embed import pos_embed_forward, sincos_1d, sincos_2d
 from torch_vit.pos_resize import pos_resize_forward
-from torch_vit.positions import Positions, block_bias_forward, qk_positions_forward
+from torch_vit.positions import Positions, block_bias_forward, qk_positions_forward, table_bias_forward
 from torch_vit.prefix_tokens import prefix_tokens_forward
 from torch_vit.qkv_project import qkv_project_forward
 from torch_vit.quick_gelu import quick_gelu_forward
+from torch_vit.refined_pool import refined_pool_forward
 from torch_vit.rel_pos_bias import rel_pos_bias_forward
 from torch_vit.relu import relu_forward
 from torch_vit.resize_matrix import resize_matrix
@@ -59,6 +60,7 @@ from torch_vit.rope_mixed import rope_mixed_forward
 from torch_vit.rope_table import centred_grid, patch_grid, pixel_grid, rope_table
 from torch_vit.serve import Serving, serve
 from torch_vit.silu import silu_forward
+from torch_vit.table_resize import table_matrix, table_resize_forward
 from torch_vit.tape import Tap, Tape
 from torch_vit.token_pool import token_pool_forward
 from torch_vit.token_stem import token_stem_forward
@@ -71,12 +73,12 @@ STAGES = (
 # Further ideas, one file each, from which `assembled` builds what other people's Vision Transformers have.
 VARIANTS = (
     "rms_norm", "norm", "gelu_tanh", "silu", "quick_gelu", "relu", "activation", "layer_scale", "prefix_tokens",
-    "resize_matrix", "pos_resize", "patch_resize", "patch_dropout", "patch_stem", "token_stem", "rope_table",
-    "rope_mixed", "rope", "rel_pos_bias", "attention_mask", "biased_attention", "grouped_query", "diff_attention",
-    "qkv_project", "positions", "assembled_attention", "activated_mlp", "gated_mlp", "branch", "assembled_block",
-    "parallel_block", "parallel_things_block", "assembled_encoder", "attention_pool", "token_pool",
-    "assembled_head", "assembled", "mask_tokens", "mae_loss", "mae", "packed_attention", "packed_block",
-    "packed_tokens", "packing",
+    "resize_matrix", "pos_resize", "table_resize", "patch_resize", "patch_dropout", "patch_stem", "token_stem",
+    "rope_table", "rope_mixed", "rope", "rel_pos_bias", "attention_mask", "biased_attention", "grouped_query",
+    "diff_attention", "qkv_project", "positions", "assembled_attention", "activated_mlp", "gated_mlp", "branch",
+    "assembled_block", "parallel_block", "parallel_things_block", "assembled_encoder", "attention_pool",
+    "refined_pool", "token_pool", "assembled_head", "assembled", "mask_tokens", "mae_loss", "mae",
+    "packed_attention", "packed_block", "packed_tokens", "packing",
 )  # fmt: skip
 
 __all__ = [
@@ -94,8 +96,9 @@ __all__ = [
     "parallel_block_forward", "parallel_things_block_forward", "parameter_groups", "patch_dropout_forward",
     "patch_embed_forward", "patch_grid", "patch_resize_forward", "patch_stem_forward", "patchify", "pixel_grid",
     "pool_forward", "pos_embed_forward", "pos_resize_forward", "prefix_tokens_forward", "qk_positions_forward",
-    "qkv_project_forward", "quick_gelu_forward", "rel_pos_bias_forward", "relu_forward", "resize_matrix",
-    "rms_norm_forward", "rope_forward", "rope_mixed_forward", "rope_table", "serve", "sgd_init", "sgd_step",
-    "silu_forward", "sincos_1d", "sincos_2d", "softmax_forward", "split_heads", "to_numpy", "to_torch",
-    "token_pool_forward", "token_stem_forward", "unpatchify", "vit_forward",
+    "qkv_project_forward", "quick_gelu_forward", "refined_pool_forward", "rel_pos_bias_forward", "relu_forward",
+    "resize_matrix", "rms_norm_forward", "rope_forward", "rope_mixed_forward", "rope_table", "serve", "sgd_init",
+    "sgd_step", "silu_forward", "sincos_1d", "sincos_2d", "softmax_forward", "split_heads", "table_bias_forward",
+    "table_matrix", "table_resize_forward", "to_numpy", "to_torch", "token_pool_forward", "token_stem_forward",
+    "unpatchify", "vit_forward",
 ]  # fmt: skip

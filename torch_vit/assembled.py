@@ -14,7 +14,6 @@ from torch_vit.norm import make_norm
 from torch_vit.patch_dropout import random_mask
 from torch_vit.patch_stem import PatchStem
 from torch_vit.prefix_tokens import ORDER
-from torch_vit.rel_pos_bias import RelPosBias
 from torch_vit.rope_mixed import RopeMixed
 from torch_vit.tape import Tap
 from torch_vit.token_stem import token_stem_forward
@@ -51,11 +50,14 @@ class Assembled(AssembledHead):
             if count:
                 setattr(self, name, nn.Parameter(torch.empty(1, count, width)))
         if config.pos_embed == "learned":
-            grid = config.pos_grid or config.grid_size
+            grid = config.stored_grid
             self.pos_embed = nn.Parameter(torch.empty(1, grid[0] * grid[1] + config.num_pos_prefix, width))
         self.rope = RopeMixed(config.depth, config.num_heads, config.head_dim) if config.rope == "mixed" else None
-        shared = config.rel_pos_bias in ("shared", "both")
-        self.rel_pos_bias = RelPosBias(config.grid_size, config.num_heads) if shared else None
+        self.rel_pos_bias = None
+        if config.rel_pos_bias in ("shared", "both"):
+            rows, columns = (2 * n - 1 for n in config.stored_grid)
+            table = nn.Parameter(torch.empty(rows * columns + 3, config.num_heads))
+            self.rel_pos_bias = nn.ParameterDict({"relative_position_bias_table": table})
         self.norm_pre = make_norm(width, config.norm, config.norm_eps) if config.pre_norm else None
         self.blocks = AssembledEncoder(config, attention)
         self.norm = make_norm(width, config.norm, config.norm_eps) if config.final_norm else None
@@ -67,7 +69,7 @@ class Assembled(AssembledHead):
 
     def features(self, images: Tensor, masks: Mapping[str, Tensor] | None = None) -> Tensor:
         """(B, C, H, W) -> tokens (B, T, D) that the head reads."""
-        config, random = self.config, self.training and masks is None
+        config, random = self.config.for_images(images.shape), self.training and masks is None
         inner = dict(masks or {})
         if random and config.patch_drop_rate:
             rate = config.patch_drop_rate
@@ -77,7 +79,7 @@ class Assembled(AssembledHead):
         x = self.embedded(token_stem_forward(top, x, config, inner, random))  # (B, T, D)
         x = self.tokens(x if self.norm_pre is None else self.norm_pre(x))
         table = None if self.rope is None else self.rope.table
-        shared = None if self.rel_pos_bias is None else self.rel_pos_bias.bias
+        shared = None if self.rel_pos_bias is None else self.rel_pos_bias["relative_position_bias_table"]
         positions = encoder_positions(config, table, shared, inner, x)
         x = self.blocks(x, positions, None if masks is None else sub(masks, "blocks"))
         return x if self.norm is None else self.norm(x)

@@ -70,7 +70,7 @@ class AssembledAttention(QkvProject, HeadNorms):
         self.q, self.k, self.v, self.context = (Tap() for _ in range(4))
         self.relative_position_bias_table = None
         if config.rel_pos_bias in ("block", "both"):
-            height, width = config.grid_size
+            height, width = config.stored_grid
             table = torch.zeros((2 * height - 1) * (2 * width - 1) + 3, config.num_heads)
             self.relative_position_bias_table = nn.Parameter(table)
         self.norm = make_norm(config.attn_dim, config.norm, config.norm_eps) if config.attn_norm else None
@@ -86,7 +86,7 @@ class AssembledAttention(QkvProject, HeadNorms):
         q, k = self.place(q, k, config, positions)
         k = k if diff else grouped_query_forward(k, heads)
         q, k, v = self.q(q), self.k(k), self.v(grouped_query_forward(v, heads))
-        bias = block_bias_forward(self.relative_position_bias_table, config.grid_size, positions)
+        bias = block_bias_forward(self.relative_position_bias_table, config, positions)
         y = self.attend(q, k, v, config, self.layer, bias, masks, random, self.attention == "explicit")
         y = self.context(merge_heads(y))
         y = y if self.norm is None else self.norm(y)

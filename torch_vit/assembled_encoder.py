@@ -13,8 +13,7 @@ from torch_vit.multi_head import AttentionPath
 from torch_vit.parallel_block import ParallelBlock
 from torch_vit.parallel_things_block import ParallelThingsBlock
 from torch_vit.patch_dropout import kept_places
-from torch_vit.positions import Positions
-from torch_vit.rel_pos_bias import rel_pos_bias_forward
+from torch_vit.positions import Positions, table_bias_forward
 from torch_vit.rope_mixed import rope_mixed_forward
 from torch_vit.rope_table import patch_grid, rope_table
 from vit_common.config import ViTConfig
@@ -47,7 +46,7 @@ class AssembledEncoder(nn.ModuleList):
 
 
 def encoder_positions(
-    config: ViTConfig, rope: Callable[[Tensor], tuple[Tensor, Tensor]] | None, shared: Callable[[], Tensor] | None,
+    config: ViTConfig, rope: Callable[[Tensor], tuple[Tensor, Tensor]] | None, table: Tensor | None,
     masks: Mapping[str, Tensor], like: Tensor,
 ) -> list[Positions]:  # fmt: skip
     """What each block's attention knows of places: its rotary table, and the bias of masks and relative positions."""
@@ -60,9 +59,10 @@ def encoder_positions(
     elif config.rope != "none":
         turns = [[_kept(t.to(like), keep) for t in rope_table(config)]] * config.depth
     bias = attention_mask_bias(masks.get("attn_mask"), masks.get("padding_mask"), config.num_prefix_tokens, like.dtype)
-    if shared is not None:
-        bias = shared() if bias is None else bias + shared()
-    return [Positions(i, sin, cos, bias) for i, (sin, cos) in enumerate(turns)]
+    if table is not None:
+        shared = table_bias_forward(table, config)
+        bias = shared if bias is None else bias + shared
+    return [Positions(i, sin, cos, bias, config.grid_size) for i, (sin, cos) in enumerate(turns)]
 
 
 def _kept(table: Tensor, keep: Tensor | None) -> Tensor:
@@ -74,13 +74,11 @@ def assembled_encoder_forward(
     params: Mapping[str, Tensor], x: Tensor, config: ViTConfig, masks: Mapping[str, Tensor]
 ) -> Tensor:
     """(B, T, D) -> (B, T, D), with the parameters as an argument, as in the NumPy engine."""
-    rope = shared = None
+    rope = None
     with torch.device("meta"):  # shells: the parameters come from outside
         encoder = AssembledEncoder(config, "explicit").eval()
     if config.rope == "mixed":
         rope = partial(rope_mixed_forward, params["rope.freqs"])
-    if config.rel_pos_bias in ("shared", "both"):
-        table = params["rel_pos_bias.relative_position_bias_table"]
-        shared = partial(rel_pos_bias_forward, table, config.grid_size)
-    positions = encoder_positions(config, rope, shared, masks, x)
+    table = params.get("rel_pos_bias.relative_position_bias_table")
+    positions = encoder_positions(config, rope, table, masks, x)
     return functional_call(encoder, sub(params, "blocks"), (x, positions, sub(masks, "blocks")), strict=True)

@@ -11,6 +11,7 @@ from torch_vit.attention_pool import AttentionPool
 from torch_vit.linear import Linear
 from torch_vit.multi_head import AttentionPath
 from torch_vit.norm import make_norm
+from torch_vit.refined_pool import RefinedPool
 from torch_vit.tape import Tap
 from torch_vit.token_pool import token_pool_forward
 from vit_common.config import ViTConfig
@@ -29,6 +30,9 @@ class AssembledHead(nn.Module):
         features = 2 * width if config.pool == "cls_mean" else width
         self.pooled = Tap()
         self.attn_pool = AttentionPool(config, attention) if config.pool == "map" else None
+        self.refined = None
+        if config.pool == "refined":
+            self.refined = RefinedPool(config.num_heads, config.class_token, attention)
         self.fc_norm = make_norm(features, config.norm, config.norm_eps) if config.fc_norm else None
         self.pre_logits = None
         if config.pre_logits:
@@ -44,6 +48,8 @@ class AssembledHead(nn.Module):
         prefix, everything = config.num_prefix_tokens, config.pool_include_prefix
         if self.attn_pool is not None:
             y = self.attn_pool(x if everything else x[:, prefix:])
+        elif self.refined is not None:
+            y = self.refined(x)
         else:
             y = token_pool_forward(x, config.pool, prefix, everything)
         y = self.pooled(y)

@@ -27,9 +27,8 @@ class AttentionPool(nn.Module):
         self.scores, self.probs = Tap(), Tap()
         self.norm = make_norm(width, config.norm, config.norm_eps)
         hidden = int(width * ratio) if ratio else config.mlp_dim
-        self.mlp = ActivatedMlp(
-            config.replace(mlp_hidden=hidden, mlp_bias=True, mlp_norm=False, proj_drop_rate=0.0, mlp="mlp")
-        )
+        own = {"mlp_hidden": hidden, "activation": config.attn_pool_activation or config.activation}
+        self.mlp = ActivatedMlp(config.replace(**own, mlp_bias=True, mlp_norm=False, proj_drop_rate=0.0, mlp="mlp"))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, D)."""

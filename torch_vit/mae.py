@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from torch_vit.assembled import Assembled
-from torch_vit.encoder import Encoder
+from torch_vit.assembled_encoder import AssembledEncoder, encoder_positions
 from torch_vit.layer_norm import LayerNorm
 from torch_vit.linear import Linear
 from torch_vit.mae_loss import mae_loss_forward
@@ -30,7 +30,7 @@ class Mae(Assembled):
         if config.encoder.pos_embed == "learned":
             self.decoder_pos_embed = nn.Parameter(torch.zeros(1, decoder.num_tokens, width))
         self.decoder_tokens = Tap()
-        self.decoder_blocks = Encoder(decoder, attention)
+        self.decoder_blocks = AssembledEncoder(decoder, attention)
         self.decoder_norm = LayerNorm(width, decoder.norm_eps)
         self.decoder_pred = Linear(width, config.encoder.patch_dim)
 
@@ -41,7 +41,9 @@ class Mae(Assembled):
         x = mask_tokens_forward(x, self.mask_token, mask, prefix)  # (B, T, DD)
         learned = hasattr(self, "decoder_pos_embed")
         pos = self.decoder_pos_embed if learned else fixed_positions(config.decoder).to(x)
-        x = self.decoder_norm(self.decoder_blocks(self.decoder_tokens(pos_embed_forward(x, pos))))
+        x = self.decoder_tokens(pos_embed_forward(x, pos))
+        x = self.decoder_blocks(x, encoder_positions(config.decoder, None, None, {}, x))
+        x = self.decoder_norm(x)
         prediction = self.decoder_pred(x)[:, prefix:]
         loss = mae_loss_forward(prediction, images, mask, config.encoder.patch_size, config.norm_pix)
         return loss, prediction

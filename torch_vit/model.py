@@ -22,6 +22,8 @@ from vit_common.config import ViTConfig
 from vit_common.errors import DtypeError, check_shape
 from vit_common.params import check_params, init_params, sub
 
+BEYOND = {"attn_mask", "padding_mask", "patch_drop"}  # masks that the plain model's own stages do not know
+
 
 class PatchEmbed(nn.Module):
     """Parameters `proj.weight` (D, C, P_h, P_w), `proj.bias` (D,)."""
@@ -87,13 +89,13 @@ class VisionTransformer(Assembled):
 
     def forward(self, images: Tensor, masks: Mapping[str, Tensor] | None = None) -> Tensor:
         """(B, C, H, W) -> (B, K)."""
-        config = self.config
+        config = self.config.for_images(images.shape)
         check_shape("images", images, ("B", config.in_channels, *config.image_size))
         if not images.is_floating_point():
             raise DtypeError(f"images have dtype {images.dtype}, expected floating point; normalise them first")
         if not self.is_plain:
             return super().forward(images, masks)
-        if masks is not None and ("attn_mask" in masks or "padding_mask" in masks):
+        if BEYOND & (masks or {}).keys():
             return assembled_forward(dict(self.named_parameters()), images, config, masks)
         x = self.patch_embed(self.images(images))  # (B, N, D)
         if config.class_token:

@@ -1,10 +1,11 @@
-r"""Patch embedding of variants: pixels cropped to whole patches, norms before and after the projection."""
+r"""Patch embedding of variants: pixels cropped or filled up to whole patches, norms around the projection."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 
 from torch_vit.layer_norm import LayerNorm
 from torch_vit.linear import linear_forward
@@ -23,14 +24,16 @@ class PatchStem(nn.Module):
         size, width = config.patch_size, config.embed_dim
         self.norm_in = LayerNorm(config.patch_dim, config.norm_eps) if config.patch_norm_in else None
         self.proj = nn.Conv2d(config.in_channels, width, size, stride=size, bias=config.patch_bias)
-        self.norm = None if config.patch_norm == "none" else make_norm(width, config.patch_norm, config.norm_eps)
+        eps = config.patch_norm_eps or config.norm_eps
+        self.norm = None if config.patch_norm == "none" else make_norm(width, config.patch_norm, eps)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, N, D)."""
-        config, weight, bias = self.config, self.proj.weight, self.proj.bias
+        config, weight, bias = self.config.for_images(images.shape), self.proj.weight, self.proj.bias
         check_shape("images", images, ("B", config.in_channels, *config.image_size))
         height, width = (n * p for n, p in zip(config.grid_size, config.patch_size, strict=True))
         inside = images[:, :, :height, :width]
+        inside = F.pad(inside, (0, width - inside.shape[3], 0, height - inside.shape[2]))
         if self.norm_in is None:
             x = patch_embed_forward(inside, weight, bias)
         else:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch_vit.norm import norm_forward
 from torch_vit.rel_pos_bias import rel_pos_bias_forward
 from torch_vit.rope import rope_forward
+from torch_vit.table_resize import table_resize_forward
 from vit_common.config import ViTConfig
 from vit_common.params import sub
 
@@ -19,6 +20,7 @@ class Positions(NamedTuple):
     sin: Tensor | None = None  # rotary table, (B or 1, NH or 1, N, HD/2)
     cos: Tensor | None = None
     bias: Tensor | None = None  # added to the scores, broadcasts to (B, NH, T, T): masks, shared relative positions
+    grid: tuple[int, int] | None = None  # the image's patches; None: as the configuration has it
 
 
 def turn(x: Tensor, config: ViTConfig, positions: Positions) -> Tensor:
@@ -38,9 +40,15 @@ def qk_positions_forward(
     return turn(q, config, positions), turn(k, config, positions)
 
 
-def block_bias_forward(table: Tensor | None, grid: tuple[int, int], positions: Positions) -> Tensor | None:
+def table_bias_forward(table: Tensor, config: ViTConfig, grid: tuple[int, int] | None = None) -> Tensor:
+    """table (R, NH) of the grid that it is stored for -> bias (1, NH, T, T) on the image's grid."""
+    grid = grid or config.grid_size
+    return rel_pos_bias_forward(table_resize_forward(table, config.stored_grid, grid, config.table_resize), grid)
+
+
+def block_bias_forward(table: Tensor | None, config: ViTConfig, positions: Positions) -> Tensor | None:
     """table (R, NH) -> the block's own bias plus what all blocks share, (1 or B, NH, T, T)."""
     if table is None:
         return positions.bias
-    own = rel_pos_bias_forward(table, grid)
+    own = table_bias_forward(table, config, positions.grid)
     return own if positions.bias is None else own + positions.bias

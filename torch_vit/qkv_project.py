@@ -20,16 +20,16 @@ class QkvProject(nn.Module):
 
     def __init__(self, config: ViTConfig, layer: int):
         super().__init__()
-        width, inner, bias = config.embed_dim, config.attn_dim, config.qkv_bias
+        width, inner = config.embed_dim, config.attn_dim
         if config.qkv == "fused":
-            self.qkv = Linear(width, 3 * inner, bias=bias == "all")
-            if bias == "qv":
+            self.qkv = Linear(width, 3 * inner, bias=config.qkv_bias == "all")
+            if config.qkv_bias == "qv":
                 self.q_bias, self.v_bias = (nn.Parameter(torch.zeros(inner)) for _ in range(2))
         else:
             keys = config.kv_heads[layer] * config.head_dim
-            self.q_proj = Linear(width, inner, bias=bias != "none")
-            self.k_proj = Linear(width, keys, bias=bias == "all")
-            self.v_proj = Linear(width, keys, bias=bias != "none")
+            self.q_proj = Linear(width, inner, bias=config.has_bias("q"))
+            self.k_proj = Linear(width, keys, bias=config.has_bias("k"))
+            self.v_proj = Linear(width, keys, bias=config.has_bias("v"))
 
     def project(self, x: Tensor, heads: tuple[int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
         """(B, T, D), heads of q, k and v -> q, k, v (B, heads, T, width) each."""

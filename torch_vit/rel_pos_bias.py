@@ -1,7 +1,7 @@
 r"""Relative position bias: a learned number for each head and displacement of two patches, added to the score."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vit_common.errors import check_shape
 
@@ -28,17 +28,3 @@ def rel_pos_bias_forward(table: Tensor, grid: tuple[int, int]) -> Tensor:
     height, width = grid
     check_shape("relative position table", table, ((2 * height - 1) * (2 * width - 1) + 3, "NH"))
     return table[rel_pos_index(grid).to(table.device)].permute(2, 0, 1).unsqueeze(0)
-
-
-class RelPosBias(nn.Module):
-    """Parameter `relative_position_bias_table` (R, NH)."""
-
-    def __init__(self, grid: tuple[int, int], num_heads: int):
-        super().__init__()
-        self.grid = grid
-        self.relative_position_bias_table = nn.Parameter(
-            torch.zeros((2 * grid[0] - 1) * (2 * grid[1] - 1) + 3, num_heads)
-        )
-
-    def bias(self) -> Tensor:
-        return rel_pos_bias_forward(self.relative_position_bias_table, self.grid)

@@ -23,6 +23,7 @@ RULES: dict[str, Rule] = {
     "timm_bilinear": Rule("bilinear", antialias=True),
     "timm_bilinear_no_antialias": Rule("bilinear"),
     "huggingface_bicubic": Rule("bicubic"),
+    "huggingface_bilinear": Rule("bilinear"),
     "torchvision_bicubic": Rule("bicubic", corners=True),
     "google_zoom": Rule("bilinear", corners=True, drops=True),  # scipy.ndimage.zoom of order 1, big_vision's too
     "open_clip_bicubic": Rule("bicubic", antialias=True),

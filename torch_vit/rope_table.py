@@ -30,6 +30,13 @@ def pixel_grid(grid: tuple[int, int], indexing: str = "ij") -> Tensor:
 
 def rope_table(config: ViTConfig) -> tuple[Tensor, Tensor]:
     """sin and cos of the angles, (1, 1, N, HD/2) each, of the configuration's fixed frequencies."""
+    if config.rope == "multimodal":
+        half = config.head_dim // 2
+        bands = torch.exp(-math.log(config.rope_temperature) * torch.arange(half, dtype=torch.float64) / half)
+        row, column = patch_grid(config.grid_size).unbind(-1)
+        points = torch.stack((torch.zeros_like(row), row, column))[turns(half, config.rope_section)]  # (HD/2, N)
+        angles = (points.T * bands)[None, None]
+        return angles.sin(), angles.cos()
     count, indexing = config.head_dim // 4, config.rope_grid_indexing
     steps = torch.arange(count, dtype=torch.float64) / count
     bands = torch.exp(-math.log(config.rope_temperature) * steps)
@@ -42,6 +49,11 @@ def rope_table(config: ViTConfig) -> tuple[Tensor, Tensor]:
         points = patch_grid(config.grid_size, indexing, config.rope_grid_offset, config.rope_ref_grid)
     angles = (points.unsqueeze(-1) * bands).flatten(1)[None, None]
     return angles.sin(), angles.cos()
+
+
+def turns(count: int, section: tuple[int, int, int]) -> list[int]:
+    """The axis of each of `count` frequencies: 0, 1, 2, 0, 1, 2, ..., and 0 for an axis that has had its share."""
+    return [j % 3 if j < 3 * section[j % 3] else 0 for j in range(count)]
 
 
 def _mesh(axes: list[Tensor], indexing: str) -> Tensor:

@@ -1,23 +1,27 @@
-r"""Pooling by maximum, by the mean of maximum and mean, or the class token beside the mean."""
+r"""Pooling of variants: by maximum, by the mean of two things, the class token beside the mean, or none at all."""
 
 import torch
 from torch import Tensor
 
 from vit_common.errors import ConfigError, check_shape
 
+POOLS = ("cls", "mean", "max", "avg_max", "cls_mean", "cls_dist", "none")
+
 
 def token_pool_forward(x: Tensor, pool: str, prefix: int, include_prefix: bool = False) -> Tensor:
-    """(B, T, D) -> (B, D), or (B, 2D) for "cls_mean".
+    """(B, T, D) -> (B, D), (B, 2D) for "cls_mean", (B, T, D) for "none".
 
     Raises:
         ConfigError: another kind of pooling, or no token left to read.
     """
     check_shape("x of token_pool", x, ("B", "T", "D"))
     part = x if include_prefix else x[:, prefix:]
-    if pool not in ("cls", "mean", "max", "avg_max", "cls_mean") or not part.shape[1]:
+    if pool not in POOLS or not part.shape[1]:
         raise ConfigError(f"cannot pool {pool!r} over {x.shape[1]} tokens with {prefix} before the patches")
-    if pool == "cls":
-        return x[:, 0]
+    if pool == "none":
+        return x
+    if pool in ("cls", "cls_dist"):
+        return x[:, 0] if pool == "cls" else x[:, :2].mean(dim=1)
     if pool == "max":
         return part.amax(dim=1)
     mean = part.mean(dim=1)

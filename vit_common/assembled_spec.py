@@ -45,7 +45,7 @@ def token_spec(config: ViTConfig) -> Spec:
     if config.reg_tokens:
         spec["reg_token"] = ParamSpec((1, config.reg_tokens, width), "normal_1e-6")
     if config.pos_embed == "learned":
-        grid = config.pos_grid or config.grid_size
+        grid = config.stored_grid
         count = grid[0] * grid[1] + config.num_pos_prefix
         spec["pos_embed"] = ParamSpec((1, count, width), "normal_02")
     return spec
@@ -119,8 +119,7 @@ def attention_spec(config: ViTConfig, i: int) -> Spec:
     else:
         kv = config.kv_heads[i] * config.head_dim
         for name, out in (("q_proj", inner), ("k_proj", kv), ("v_proj", kv)):
-            has_bias = config.qkv_bias == "all" or (config.qkv_bias == "qv" and name != "k_proj")
-            spec |= under(name, linear(out, width, has_bias))
+            spec |= under(name, linear(out, width, config.has_bias(name[0])))
     spec |= head_norm_spec(config)
     if config.rel_pos_bias in ("block", "both"):
         spec["relative_position_bias_table"] = table_spec(config)
@@ -169,7 +168,7 @@ def pool_spec(config: ViTConfig) -> Spec:
 
 
 def table_spec(config: ViTConfig) -> ParamSpec:
-    height, width = config.grid_size
+    height, width = config.stored_grid
     return ParamSpec(((2 * height - 1) * (2 * width - 1) + 3, config.num_heads), "zeros")
 
 

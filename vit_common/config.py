@@ -1,6 +1,7 @@
 """ViTConfig: every number that defines a Vision Transformer, validated once, shared by both engines."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -54,9 +55,10 @@ class ViTConfig(Variant):
     """positional encoding added to the tokens"""
     class_token: bool = True
     """prepend a learned class token to the patches"""
-    pool: Literal["cls", "mean", "max", "avg_max", "cls_mean", "map"] = "cls"
+    pool: Literal["cls", "mean", "max", "avg_max", "cls_mean", "cls_dist", "map", "refined", "none"] = "cls"
     """what the head reads: the class token, or the mean of the patch tokens (the class token left out); in variants
-    also their maximum, the mean of both, the class token beside the mean, or what attention pooling reads"""
+    also their maximum, the mean of both, the class token beside the mean, the mean of class and distillation token,
+    what attention pooling or refined pooling reads, or every token by itself"""
     norm_eps: float = 1e-6
     """epsilon inside the square root of LayerNorm"""
     pos_drop_rate: float = 0.0
@@ -84,7 +86,7 @@ class ViTConfig(Variant):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name}={getattr(self, name)!r} is unknown; {nearest(getattr(self, name), choices)}")
         (height, width), (patch_h, patch_w) = self.image_size, self.patch_size
-        if (height % patch_h or width % patch_w) and not self.patch_crop:
+        if (height % patch_h or width % patch_w) and not (self.patch_crop or self.patch_pad):
             raise ConfigError(
                 f"image_size {height}x{width} is not divisible by patch_size {patch_h}x{patch_w}; "
                 f"choose a patch that divides both sides, or resize the image to "
@@ -95,7 +97,7 @@ class ViTConfig(Variant):
             raise ConfigError(
                 f"num_heads={self.num_heads} does not divide embed_dim={self.embed_dim}; use one of {fits}"
             )
-        if self.pool in ("cls", "cls_mean") and not self.class_token:
+        if self.pool in ("cls", "cls_mean", "cls_dist") and not self.class_token:
             raise ConfigError(f"pool={self.pool!r} needs class_token=True; without a class token use pool='mean'")
         if not self.mlp_ratio > 0 or self.mlp_dim < 1:
             raise ConfigError(f"mlp_ratio={self.mlp_ratio} gives a hidden width of {self.mlp_dim}; expected at least 1")
@@ -107,8 +109,16 @@ class ViTConfig(Variant):
 
     @property
     def grid_size(self) -> tuple[int, int]:
-        """Patches along height and width."""
-        return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
+        """Patches along height and width: whole ones, or with `patch_pad` as many as hold every pixel."""
+        (height, width), (patch_h, patch_w) = self.image_size, self.patch_size
+        if self.patch_pad:
+            return -(-height // patch_h), -(-width // patch_w)
+        return height // patch_h, width // patch_w
+
+    @property
+    def stored_grid(self) -> tuple[int, int]:
+        """Grid of patches for which learned positions and relative position tables are stored."""
+        return self.pos_grid or self.grid_size
 
     @property
     def num_patches(self) -> int:
@@ -140,9 +150,15 @@ class ViTConfig(Variant):
         return self.mlp_hidden or int(self.embed_dim * self.mlp_ratio)
 
     def at_image_size(self, image_size: Pair) -> "ViTConfig":
-        """The same parameters on images of another size: positions are resized from their own grid by `pos_resize`."""
-        learned = self.pos_embed == "learned"
-        return self.replace(image_size=image_size, pos_grid=(self.pos_grid or self.grid_size) if learned else None)
+        """The same parameters on images of another size: positions are resized from their own grid."""
+        stored = self.pos_embed == "learned" or self.rel_pos_bias != "none"
+        return self.replace(image_size=image_size, pos_grid=self.stored_grid if stored else None)
+
+    def for_images(self, shape: Sequence[int]) -> "ViTConfig":
+        """What `dynamic_image_size` makes of images (B, C, H, W) of another size; else the same configuration."""
+        if not self.dynamic_image_size or len(shape) != 4 or tuple(shape[2:]) == self.image_size:
+            return self
+        return self.at_image_size((shape[2], shape[3]))
 
     def replace(self, **changes: Any) -> "ViTConfig":
         """A copy with some fields changed, validated again."""

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from vit_common.assembled_spec import BLOCKS
 from vit_common.config import ViTConfig
 from vit_common.errors import ConfigError
 from vit_common.masks import keep_some, keyed_rng
-from vit_common.params import ParamSpec, block_spec, draw_params, linear_spec, norm_spec, param_spec, under
+from vit_common.params import ParamSpec, draw_params, linear_spec, norm_spec, param_spec, under
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,12 @@ class MaeConfig:
 
     @property
     def decoder(self) -> ViTConfig:
-        """The decoder's blocks as a configuration: plain, one token a patch and the class token."""
+        """The decoder's blocks as a configuration: the encoder's kind, one token a patch and the class token."""
+        kind = {name: getattr(self.encoder, name) for name in ("norm_eps", "activation", "qkv_bias", "attn_head_dim")}
         return ViTConfig(
             image_size=self.encoder.image_size, patch_size=self.encoder.patch_size,
             in_channels=self.encoder.in_channels, num_classes=0, embed_dim=self.decoder_dim, depth=self.decoder_depth,
-            num_heads=self.decoder_heads, mlp_ratio=self.decoder_mlp_ratio, pos_embed=self.encoder.pos_embed,
-            norm_eps=self.encoder.norm_eps,
+            num_heads=self.decoder_heads, mlp_ratio=self.decoder_mlp_ratio, pos_embed=self.encoder.pos_embed, **kind,
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,12 +72,13 @@ class MaeConfig:
         """
         if values.get("model_type") != "vit_mae":
             raise ConfigError(f"model_type={values.get('model_type')!r}, expected 'vit_mae'")
-        width = values.get("decoder_hidden_size", 512)
+        width, hidden = values.get("decoder_hidden_size", 512), values.get("decoder_intermediate_size", 2048)
+        exact = int(width * (hidden / width)) == hidden
         return cls(
             encoder=ViTConfig.from_huggingface({**values, "architectures": ["ViTMAEModel"]}), decoder_dim=width,
             decoder_depth=values.get("decoder_num_hidden_layers", 8),
             decoder_heads=values.get("decoder_num_attention_heads", 16),
-            decoder_mlp_ratio=values.get("decoder_intermediate_size", 2048) / width,
+            decoder_mlp_ratio=hidden / width if exact else (hidden + 0.5) / width,
             mask_ratio=values.get("mask_ratio", 0.75), norm_pix=values.get("norm_pix_loss", False),
         )  # fmt: skip
 
@@ -90,7 +92,7 @@ def mae_spec(config: MaeConfig) -> dict[str, ParamSpec]:
     if encoder.pos_embed == "learned":
         spec["decoder_pos_embed"] = ParamSpec((1, decoder.num_tokens, config.decoder_dim), "normal_02")
     for i in range(config.decoder_depth):
-        spec |= under(f"decoder_blocks.{i}", block_spec(decoder))
+        spec |= under(f"decoder_blocks.{i}", BLOCKS[decoder.block](decoder, i))
     spec |= under("decoder_norm", norm_spec(config.decoder_dim))
     return spec | under("decoder_pred", linear_spec(encoder.patch_dim, config.decoder_dim))
 

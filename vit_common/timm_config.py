@@ -19,7 +19,8 @@ SAME = {
     "rope_grid_offset": "rope_grid_offset",
     "rope_grid_indexing": "rope_grid_indexing", "rope_temperature": "rope_temperature",
     "rope_rotate_half": "rope_half", "ref_feat_shape": "rope_ref_grid", "attn_pool_num_heads": "attn_pool_heads",
-    "attn_pool_mlp_ratio": "attn_pool_mlp_ratio",
+    "attn_pool_mlp_ratio": "attn_pool_mlp_ratio", "dynamic_img_size": "dynamic_image_size",
+    "dynamic_img_pad": "patch_pad", "rope_mrope_section": "rope_section",
 }  # fmt: skip
 
 # Decided below, by family.
@@ -36,17 +37,18 @@ RULED["deit"] = RULED["vit"]
 
 # Training-time or bookkeeping arguments that leave the trained function as it is.
 IGNORED = {
-    "dynamic_img_size", "dynamic_img_pad", "weight_init", "fix_init", "head_init_scale", "rope_shift_coords",
+    "weight_init", "fix_init", "head_init_scale", "rope_shift_coords",
     "rope_jitter_coords", "rope_rescale_coords", "pretrained", "drop_rate",
 }  # fmt: skip
 
-POOL = {"token": "cls", "avg": "mean", "avgmax": "avg_max", "max": "max", "map": "map"}
+POOL = {"token": "cls", "avg": "mean", "avgmax": "avg_max", "max": "max", "map": "map", "": "none", "prr": "refined"}
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_tanh", "quick_gelu": "quick_gelu", "relu": "relu", "silu": "silu",
                "swish": "silu", "gelutanh": "gelu_tanh", "quickgelu": "quick_gelu"}  # fmt: skip
 BLOCKS = {"block": "pre_norm", "respostblock": "res_post", "res_post": "res_post", "parallelscalingblock": "parallel",
           "parallel": "parallel", "diffparallelscalingblock": "diff_parallel", "diff_parallel": "diff_parallel",
           "parallelthingsblock": "parallel_things", "parallel_things": "parallel_things"}  # fmt: skip
-ROPES = {"cat": "axial", "mixed": "mixed", "dinov3": "dinov3"}
+NORMS = {"layernorm": "layer", "rmsnorm": "rms", "layer": "layer", "rms": "rms"}
+ROPES = {"cat": "axial", "mixed": "mixed", "dinov3": "dinov3", "mrope": "multimodal"}
 MLPS = {"mlp": "mlp", "swiglu": "glu", "swiglupacked": "glu_packed", "swiglu_packed": "glu_packed"}
 
 
@@ -57,7 +59,7 @@ def timm_fields(name: str, model_args: dict[str, Any]) -> dict[str, Any]:
         ConfigError: an unknown name or argument; the message says the nearest.
     """
     family, args = timm_args(name.split(".")[0])  # a tag names weights, not an architecture
-    args |= {key: v for key, v in model_args.items() if v is not None or key in ("init_values", "act_layer")}
+    args |= {key: value for key, value in model_args.items() if value is not None}  # as `timm.create_model` has it
     known = SAME.keys() | RULED[family] | IGNORED
     for key in args:
         if key not in known:
@@ -71,7 +73,11 @@ def timm_fields(name: str, model_args: dict[str, Any]) -> dict[str, Any]:
     fields |= {"vit": _vit, "deit": _deit, "eva": _eva, "beit": _beit}[family](args, fields)
     fields.setdefault("class_token", True)
     sizes = (_pair(fields.get(side, default)) for side, default in (("image_size", 224), ("patch_size", 16)))
-    fields["patch_crop"] = any(image % patch for image, patch in zip(*sizes, strict=True))
+    image, patch = sizes
+    cropped = any(size % side for size, side in zip(image, patch, strict=True))
+    fields["patch_crop"] = cropped and not fields.get("patch_pad")
+    if cropped and fields.get("patch_pad") and fields["pos_embed"] == "learned":  # timm counts whole patches only
+        fields["pos_grid"] = (image[0] // patch[0], image[1] // patch[1])
     return fields
 
 
@@ -94,14 +100,16 @@ def _vit(args: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
         "pos_embed_prefix": not args.get("no_embed_class", False), "patch_bias": not args.get("pre_norm", False),
         "final_norm": bool(final and not after), "fc_norm": bool(final and after),
     }  # fmt: skip
+    if out["pos_embed"] == "none":  # the class returns before it gets there
+        fields.pop("pos_drop_rate", None)
     scale = args.get("init_values")
     if scale or (scale is not None and block in ("res_post", "parallel", "diff_parallel")):
         out["layer_scale"] = float(scale)
     if args.get("embed_norm_layer"):
         patch_norm = _norm("patch_norm", "eps", args["embed_norm_layer"])
-        if patch_norm["eps"] != fields["norm_eps"]:
-            raise ConfigError(f"embed_norm_layer's eps {patch_norm['eps']} must be norm_layer's, {fields['norm_eps']}")
         out["patch_norm"] = patch_norm["patch_norm"]
+        if patch_norm["eps"] != fields["norm_eps"]:
+            out["patch_norm_eps"] = patch_norm["eps"]
     if mlp == "glu_packed":  # timm counts gate and value: half of it is the hidden width
         out |= {"mlp_ratio": args.get("mlp_ratio", 4.0) / 2, "attn_pool_mlp_ratio": args.get("mlp_ratio", 4.0)}
         hidden = int(args.get("embed_dim", 768) * args.get("mlp_ratio", 4.0)) // 2
@@ -113,7 +121,16 @@ def _vit(args: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _deit(args: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
-    return _vit(args, fields) | {"dist_token": True, "dist_head": bool(args.get("num_classes", 1000))}
+    """Two heads, or without classes the mean of both tokens; positions there are always.
+
+    Raises:
+        ConfigError: registers, or a norm after pooling, which the class stores and never reads.
+    """
+    if fields.get("reg_tokens") or args.get("fc_norm"):
+        raise ConfigError("timm's distilled class stores reg_tokens and fc_norm, but never reads them: leave them out")
+    headed = bool(args.get("num_classes", 1000))
+    out = {"dist_token": True, "dist_head": headed, "pos_embed": "learned"}
+    return _vit(args, fields) | out | ({} if headed else {"pool": "cls_dist"})
 
 
 def _eva(args: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
@@ -136,15 +153,20 @@ def _eva(args: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     if args.get("swiglu_mlp"):
         out["mlp"] = "glu" if args.get("scale_mlp") or (align and not post_norm) else "glu_packed"
         out["activation"] = "silu"
-        hidden = int(args.get("embed_dim", 768) * args.get("mlp_ratio", 4.0))
+        ratio = args.get("mlp_ratio", 4.0)
+        hidden = int(args.get("embed_dim", 768) * ratio)
         if out["mlp"] == "glu" and align and hidden % align:
             out["mlp_hidden"] = hidden + -hidden % align
-        if pool == "map":
-            raise ConfigError("attention pooling here has the MLP's activation; timm's eva with SwiGLU pools with GELU")
+        if pool == "map":  # its MLP is never gated
+            out |= {"attn_pool_activation": "gelu", "attn_pool_mlp_ratio": args.get("attn_pool_mlp_ratio") or ratio}
     if args.get("init_values") is not None and not post_norm:
         out["layer_scale"] = float(args["init_values"])
     if rope_type != "axial" or out["rope"] == "none":  # timm's other kinds take no reference grid
         fields.pop("rope_ref_grid", None)
+    if rope_type in ("mixed", "multimodal"):  # nor these an offset
+        fields.pop("rope_grid_offset", None)
+    if rope_type == "multimodal":
+        out["rope_half"] = True
     return out
 
 
@@ -168,8 +190,7 @@ def _norm(kind: str, eps: str, text: Any) -> dict[str, Any]:
     word = str(text).lower().replace("(eps=", "_").rstrip(")")
     name, _, number = word.partition("_")
     value = float(number) if number[:1].isdigit() else 1e-6
-    return {kind: _choice("norm_layer", name, {"layernorm": "layer", "rmsnorm": "rms", "layer": "layer", "rms": "rms"}),
-            eps: value}  # fmt: skip
+    return {kind: _choice("norm_layer", name.removesuffix("fp32"), NORMS), eps: value}
 
 
 def _choice(argument: str, value: Any, choices: dict[str, str]) -> str:

@@ -13,9 +13,9 @@ Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
 Norm = Literal["layer", "rms"]
 ResizeRule = Literal[
     "timm_bicubic", "timm_bicubic_no_antialias", "timm_bilinear", "timm_bilinear_no_antialias",
-    "huggingface_bicubic", "torchvision_bicubic", "google_zoom", "open_clip_bicubic", "mae_bicubic", "dino_bicubic",
-    "dinov2_bicubic", "dinov2_bicubic_antialias", "dinov2_registers_bicubic", "flexivit_bilinear",
-    "flexivit_patch_bilinear",
+    "huggingface_bicubic", "huggingface_bilinear", "torchvision_bicubic", "google_zoom", "open_clip_bicubic",
+    "mae_bicubic", "dino_bicubic", "dinov2_bicubic", "dinov2_bicubic_antialias", "dinov2_registers_bicubic",
+    "flexivit_bilinear", "flexivit_patch_bilinear",
 ]  # fmt: skip
 
 
@@ -38,16 +38,24 @@ class Variant:
     """patch grid that `pos_embed` (and relative position tables) are stored for, when the image's is another"""
     pos_resize: ResizeRule = "timm_bicubic"
     """how positions stored for `pos_grid` are resized to the image's grid"""
+    table_resize: Literal["timm_geometric", "huggingface_bilinear"] = "timm_geometric"
+    """how relative position tables stored for `pos_grid` are"""
+    dynamic_image_size: bool = False
+    """images of other sizes than `image_size` are taken too, as `at_image_size` has it"""
     patch_drop_rate: float = 0.0
     """share of the patch tokens left out of a training pass (Li et al. 2023, FLIP)"""
 
     # Patch embedding
     patch_crop: bool = False
     """pixels past the last whole patch are left out, as a strided convolution does; False: they are an error"""
+    patch_pad: bool = False
+    """the last patches are filled up with zeros where the image ends within them"""
     patch_bias: bool = True
     """bias of the patch projection"""
     patch_norm: Literal["none", "layer", "rms"] = "none"
     """norm after the patch projection, `patch_embed.norm`"""
+    patch_norm_eps: float | None = None
+    """epsilon of that norm when it is not `norm_eps`"""
     patch_norm_in: bool = False
     """LayerNorm of the raw patch, flattened as (C, P_h, P_w), before the projection, `patch_embed.norm_in`"""
     pre_norm: bool = False
@@ -73,8 +81,8 @@ class Variant:
     """width HD of a head when it is not D / NH; the inner width of attention is NH * HD"""
     qkv: Literal["fused", "split"] = "fused"
     """one projection `attn.qkv`, or three: `attn.q_proj`, `attn.k_proj`, `attn.v_proj`"""
-    qkv_bias: Literal["all", "none", "qv"] = "all"
-    """biases of query, key and value; "qv": none for the key (fused: `attn.q_bias`, `attn.v_bias`)"""
+    qkv_bias: Literal["all", "none", "qv", "q", "k", "v", "qk", "kv"] = "all"
+    """which of query, key and value have a bias; "qv": all but the key (fused: `attn.q_bias`, `attn.v_bias`)"""
     num_kv_heads: int | tuple[int, ...] | None = None
     """key and value heads, fewer than NH in grouped-query attention; one number, or one for each block"""
     qk_norm: bool = False
@@ -91,8 +99,9 @@ class Variant:
     """relative position bias added to the scores (BEiT): a table in each block, one for all blocks, or both"""
 
     # Rotary positions
-    rope: Literal["none", "axial", "mixed", "dinov3"] = "none"
-    """rotary position embedding: fixed frequencies along each axis, learned ones (`rope.freqs`), or DINOv3's"""
+    rope: Literal["none", "axial", "mixed", "dinov3", "multimodal"] = "none"
+    """rotary position embedding: fixed frequencies along each axis, learned ones (`rope.freqs`), DINOv3's, or one run
+    of frequencies dealt out to time, row and column in turn (Qwen2-VL)"""
     rope_freqs: Literal["lang", "pixel"] = "lang"
     """axial: inverse powers of the temperature on patch indices, or bands up to `rope_max_res` on [-1, 1]"""
     rope_temperature: float = 10000.0
@@ -101,6 +110,8 @@ class Variant:
     """pixel frequencies: the highest is half of it, times pi"""
     rope_half: bool = False
     """rotate the halves of a head against each other; False: neighbouring pairs"""
+    rope_section: tuple[int, int, int] = (8, 12, 12)
+    """multimodal: frequencies for time, row and column; where rows or columns have run out, time's, which is zero"""
     rope_grid_offset: float = 0.0
     """added to the patch indices"""
     rope_grid_indexing: Literal["ij", "xy"] = "ij"
@@ -129,6 +140,8 @@ class Variant:
     """heads of attention pooling when not NH"""
     attn_pool_mlp_ratio: float | None = None
     """hidden width of attention pooling's MLP as a multiple of D, when not the model's own"""
+    attn_pool_activation: Activation | None = None
+    """activation of attention pooling's MLP, when not the model's own"""
     pre_logits: int = 0
     """width of a linear layer with tanh before the head, `pre_logits.fc`; 0: none"""
     head_bias: bool = True
@@ -144,6 +157,8 @@ class Variant:
             if choices and all(isinstance(c, str) for c in choices) and getattr(self, field.name) not in choices:
                 value = getattr(self, field.name)
                 raise ConfigError(f"{field.name}={value!r} is unknown; {nearest(value, choices)}")
+        if len(self.rope_section) != 3 or min(self.rope_section) < 0:
+            raise ConfigError(f"rope_section={self.rope_section} must be three numbers that are not negative")
         for name in ("pos_grid", "rope_ref_grid"):
             value = getattr(self, name)
             if value is not None:
@@ -158,6 +173,8 @@ class Variant:
             raise ConfigError("dist_token=True needs class_token=True: the two stand side by side")
         if self.dist_head and not self.dist_token:
             raise ConfigError("dist_head=True needs dist_token=True")
+        if config.pool == "cls_dist" and not self.dist_token:
+            raise ConfigError("pool='cls_dist' needs dist_token=True")
         if self.dist_head and (config.pool != "cls" or self.pre_logits):
             raise ConfigError("dist_head=True reads the class and the distillation token: pool='cls', pre_logits=0")
         # Before a tuple of `depth` entries is made: a file may claim any depth.
@@ -170,8 +187,11 @@ class Variant:
             )
         if self.qkv == "fused" and any(h != config.num_heads for h in kv):
             raise ConfigError("grouped-query attention (num_kv_heads) needs qkv='split'")
-        if self.rope != "none" and config.head_dim % 4:
-            raise ConfigError(f"rope={self.rope!r} needs a head width divisible by 4, got {config.head_dim}")
+        divisor = {"none": 1, "multimodal": 2}.get(self.rope, 4)
+        if config.head_dim % divisor:
+            raise ConfigError(f"rope={self.rope!r} needs a head width divisible by {divisor}, got {config.head_dim}")
+        if self.qkv == "fused" and self.qkv_bias not in ("all", "none", "qv"):
+            raise ConfigError(f"qkv_bias={self.qkv_bias!r} needs qkv='split'; fused there are 'all', 'none' and 'qv'")
         if self.rope == "mixed" and self.rope_half:
             raise ConfigError("rope='mixed' rotates neighbouring pairs: rope_half must be False")
         if self.uses_diff_attention and config.head_dim % 2:
@@ -186,7 +206,8 @@ class Variant:
         """Whether the plain model's own stages are the whole model."""
         pool: str = getattr(self, "pool", "cls")
         sincos = getattr(self, "pos_embed", "learned") != "sincos_2d_inclusive"
-        return pool in ("cls", "mean") and sincos and not self.variant_fields()
+        beyond = self.variant_fields().keys() - {"pos_resize", "table_resize"}  # without a `pos_grid` they say nothing
+        return pool in ("cls", "mean") and sincos and not beyond
 
     def variant_fields(self) -> dict[str, Any]:
         """The fields that differ from the plain model's, by name."""
@@ -204,6 +225,10 @@ class Variant:
         if not self.pos_embed_prefix:
             return 0
         return self.num_prefix_tokens - (0 if self.pos_embed_registers else self.reg_tokens)
+
+    def has_bias(self, letter: str) -> bool:
+        """Whether the projection of query, key or value ("q", "k", "v") has a bias."""
+        return self.qkv_bias == "all" or (self.qkv_bias != "none" and letter in self.qkv_bias)
 
     @property
     def uses_diff_attention(self) -> bool:

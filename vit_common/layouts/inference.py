@@ -78,8 +78,8 @@ def block_fields(shapes: Shapes, width: int, known: Mapping[str, Any]) -> dict[s
         fields |= {"qkv": "fused", "qkv_bias": biases}
     elif "attn.q_proj.weight" in block:
         inner = block["attn.q_proj.weight"][0]
-        biases = "none" if "attn.q_proj.bias" not in block else "all" if "attn.k_proj.bias" in block else "qv"
-        fields |= {"qkv": "split", "qkv_bias": biases}
+        there = "".join(letter for letter in "qkv" if f"attn.{letter}_proj.bias" in block)
+        fields |= {"qkv": "split", "qkv_bias": {"qkv": "all", "": "none"}.get(there, there)}
     else:
         return fields
     heads = known.get("num_heads")
