@@ -110,7 +110,8 @@ def test_converted_and_loaded_back(tmp_path, model, layout):
     convert(source, target, layout)
     config, params = load_checkpoint(source)
     back_config, back = load_checkpoint(target)
-    assert back_config == config
+    rules = {name: getattr(config, name) for name in ("pos_resize", "table_resize")}  # at other sizes, each its own
+    assert back_config.replace(**rules) == config
     assert list(back) == list(params)
     assert all(np.array_equal(back[name], params[name]) for name in params)
     one = photos(model)[1][:1].astype(np.float32)

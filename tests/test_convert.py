@@ -12,6 +12,8 @@ from vit_common.layouts import LAYOUTS
 
 CONFIG = ViTConfig(image_size=8, patch_size=4, in_channels=3, embed_dim=12, depth=2, num_heads=3, num_classes=5)
 DINO = {"layer_scale": 1.0}
+# What only says how a library goes about images of another size.
+OTHER_SIZES = ("pos_resize", "table_resize", "dynamic_image_size")
 # What each Hugging Face model type computes, as a configuration of ours.
 MODELS: dict[str, dict] = {
     "vit": {}, "vit, no head": {"num_classes": 0}, "vit, relu": {"activation": "relu", "norm_eps": 1e-12},
@@ -51,7 +53,8 @@ def test_hugging_face_there_and_back(tmp_path, model):
     save_checkpoint(tmp_path / "own", config, params)
     convert(tmp_path / "own", tmp_path / "hub", "huggingface")
     back_config, back = load_checkpoint(tmp_path / "hub")
-    same_function = {name: getattr(config, name) for name in ("layer_scale", "mlp_ratio", "mlp_hidden")}
+    untold = ("layer_scale", "mlp_ratio", "mlp_hidden", *OTHER_SIZES)
+    same_function = {name: getattr(config, name) for name in untold}
     assert back_config.replace(**same_function) == config
     assert same(back, params)
 

@@ -134,6 +134,7 @@ def from_settings(settings: Mapping[str, Any], layout: Layout, tensors: Mapping[
         stated = settings.get("id2label") or settings.get("num_labels") or "projection_dim" in settings
         if not stated or not config.num_classes:
             config = _with_classes(config, layout, tensors)
+        config = _guarded(lambda: _with_pooler(config, layout, tensors, settings.get("pooler_act", "tanh")))
     else:
         raise CheckpointError(
             "config.json is neither timm's (architecture), Hugging Face's (model_type) nor this project's (vit_config)"
@@ -154,11 +155,12 @@ def from_timm_settings(settings: Mapping[str, Any]) -> ViTConfig:
         if value is not None:
             args[key] = value
     size = pretrained.get("input_size")
+    given = settings.get("model_args") or {}
     if size:
         args["in_chans"] = size[0]
-        if pretrained.get("fixed_input_size"):
+        if pretrained.get("fixed_input_size") and not given.get("dynamic_img_size"):
             args["img_size"] = tuple(size[1:])
-    args |= settings.get("model_args") or {}
+    args |= given
     return ViTConfig.from_timm(
         settings["architecture"], **{k: tuple(v) if isinstance(v, list) else v for k, v in args.items()}
     )
@@ -207,6 +209,18 @@ def _with_classes(config: ViTConfig, layout: Layout, tensors: Mapping[str, np.nd
     facts = known_facts(config, layout)
     head = layout.our_shapes(tensors, facts).get("head.weight")
     return config.replace(num_classes=head[0]) if head and config.num_classes else config
+
+
+def _with_pooler(
+    config: ViTConfig, layout: Layout, tensors: Mapping[str, np.ndarray], activation: str
+) -> ViTConfig:
+    """Whether a Hugging Face model has a pooler, only its tensors tell."""
+    pooler = layout.our_shapes(tensors, known_facts(config, layout)).get("pre_logits.fc.weight")
+    if not pooler:
+        return config
+    if activation != "tanh":
+        raise ConfigError(f"pooler_act={activation!r}: here the pooler's activation is tanh")
+    return config.replace(pre_logits=pooler[0])
 
 
 def _guarded(make: Any) -> Any:

@@ -29,6 +29,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "clip_vision_model": {"layer_norm_eps": 1e-5, "hidden_act": "quick_gelu", "patch_size": 32},
     "siglip_vision_model": {"layer_norm_eps": 1e-6, "hidden_act": "gelu_pytorch_tanh"},
 }
+# Models that take images of any size without being asked to, and those whose heads may have a width of their own.
+ANY_SIZE = ("beit", "dinov2", "dinov2_with_registers", "dinov3_vit")
+OWN_HEAD_DIM = ("vit", "deit", "beit", "vit_mae", "dinov2", "dinov2_with_registers")
 
 
 def huggingface_fields(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,11 +56,17 @@ def huggingface_fields(values: Mapping[str, Any]) -> dict[str, Any]:
         "image_size": _size(values["image_size"]), "patch_size": _size(values["patch_size"]),
         "in_channels": values["num_channels"], "embed_dim": width, "depth": values["num_hidden_layers"],
         "num_heads": values["num_attention_heads"], "norm_eps": values["layer_norm_eps"],
-        "activation": ACTIVATIONS[values["hidden_act"]],
+        "activation": ACTIVATIONS[values["hidden_act"]], "pos_resize": "huggingface_bicubic",
+        "table_resize": "huggingface_bilinear", "dynamic_image_size": model_type in ANY_SIZE,
         "num_classes": _labels(values) if "ForImageClassification" in architecture else 0,
     }  # fmt: skip
+    sizes = zip(_pair(values["image_size"]), _pair(values["patch_size"]), strict=True)
+    fields["patch_crop"] = any(size % patch for size, patch in sizes)
     if not values.get("qkv_bias", True):
         fields["qkv_bias"] = "none"
+    inner = values.get("head_dim") if model_type in OWN_HEAD_DIM else None
+    if inner and inner * fields["num_heads"] != width:
+        fields["attn_head_dim"] = inner
     if "mlp_ratio" in values or "intermediate_size" not in values:
         fields["mlp_ratio"] = float(values.get("mlp_ratio", 4.0))
     else:
@@ -95,13 +104,16 @@ def _dinov2(values: Mapping[str, Any], architecture: str, fields: dict[str, Any]
     return out
 
 
+def _registers(values: Mapping[str, Any], architecture: str, fields: dict[str, Any]) -> dict[str, Any]:
+    return {**_dinov2(values, architecture, fields), "pos_resize": "timm_bicubic"}  # alone of these, with antialias
+
+
 def _dinov3(values: Mapping[str, Any], architecture: str, fields: dict[str, Any]) -> dict[str, Any]:
-    biases = tuple(bool(values.get(f"{n}_bias", default)) for n, default in (("query", 1), ("key", 0), ("value", 1)))
-    kinds = {(True, True, True): "all", (True, False, True): "qv", (False, False, False): "none"}
-    if biases not in kinds:
-        raise ConfigError(f"biases of query, key, value = {biases}: here there are all three, query and value, or none")
+    there = "".join(n[0] for n, default in (("query", 1), ("key", 0), ("value", 1)) if values.get(f"{n}_bias", default))
+    biases = {"qkv": "all", "": "none"}.get(there, there)
     return {
-        "qkv_bias": kinds[biases], "proj_bias": values.get("proj_bias", True), "mlp_bias": values.get("mlp_bias", True),
+        "qkv_bias": biases, "qkv": "fused" if biases in ("all", "none", "qv") else "split",
+        "proj_bias": values.get("proj_bias", True), "mlp_bias": values.get("mlp_bias", True),
         "mlp": "glu" if values.get("use_gated_mlp", False) else "mlp", "pos_embed": "none", "rope": "dinov3",
         "rope_half": True, "rope_temperature": float(values.get("rope_theta", 100.0)),
         "reg_tokens": values.get("num_register_tokens", 0), "layer_scale": values.get("layerscale_value", 1.0),
@@ -128,8 +140,9 @@ def _plain(values: Mapping[str, Any], architecture: str, fields: dict[str, Any])
 
 
 RULES = {
-    "vit": _plain, "vit_mae": _plain, "deit": _deit, "beit": _beit, "dinov2": _dinov2, "dinov2_with_registers": _dinov2,
-    "dinov3_vit": _dinov3, "clip_vision_model": _clip, "siglip_vision_model": _siglip,
+    "vit": _plain, "vit_mae": _plain, "deit": _deit, "beit": _beit, "dinov2": _dinov2,
+    "dinov2_with_registers": _registers, "dinov3_vit": _dinov3, "clip_vision_model": _clip,
+    "siglip_vision_model": _siglip,
 }  # fmt: skip
 
 
@@ -143,6 +156,11 @@ def _labels(values: Mapping[str, Any]) -> int:
     if values.get("id2label"):
         return len(values["id2label"])
     return int(values.get("num_labels", 2))  # the library's own default
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    height, width = value if isinstance(value, (list, tuple)) else (value, value)
+    return height, width
 
 
 def _size(value: Any) -> Any:

@@ -24,7 +24,7 @@ CLASSES = {
 }  # fmt: skip
 # What only training or a fresh start reads, and what says the same in another way.
 TRAINING = ("pos_drop_rate", "attn_drop_rate", "proj_drop_rate", "drop_path_rate", "patch_drop_rate", "layer_scale",
-            "mlp_ratio", "mlp_hidden", "pos_resize")  # fmt: skip
+            "mlp_ratio", "mlp_hidden", "pos_resize", "table_resize", "dynamic_image_size", "pre_logits")  # fmt: skip
 
 
 def huggingface_settings(config: ViTConfig | MaeConfig, layout: str | None = None) -> dict[str, Any]:
@@ -51,6 +51,10 @@ def huggingface_settings(config: ViTConfig | MaeConfig, layout: str | None = Non
         "qkv_bias": config.qkv_bias != "none", "torch_dtype": "float32",
         "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
     }  # fmt: skip
+    if config.attn_head_dim:
+        values["head_dim"] = config.attn_head_dim
+    if config.pre_logits:  # the pooler, which the file's tensors tell; a classifier has none
+        values["pooler_output_size"] = config.pre_logits
     values |= EXTRAS.get(layout, lambda _: {})(config)
     if config.num_classes and not classifies:
         values["projection_dim"] = config.num_classes
@@ -117,7 +121,7 @@ def _swiglu_width(hidden: int) -> int:
 
 def _dinov3(c: ViTConfig) -> dict[str, Any]:
     return {
-        "query_bias": c.qkv_bias != "none", "key_bias": c.qkv_bias == "all", "value_bias": c.qkv_bias != "none",
+        **{f"{name}_bias": c.has_bias(name[0]) for name in ("query", "key", "value")},
         "proj_bias": c.proj_bias, "mlp_bias": c.mlp_bias, "use_gated_mlp": c.mlp == "glu",
         "rope_theta": c.rope_temperature, "num_register_tokens": c.reg_tokens, "layerscale_value": c.layer_scale,
     }  # fmt: skip
@@ -125,5 +129,6 @@ def _dinov3(c: ViTConfig) -> dict[str, Any]:
 
 EXTRAS: dict[str, Any] = {
     "huggingface_beit": _beit, "huggingface_dinov2": _dinov2, "huggingface_dinov2_with_registers": _dinov2,
-    "huggingface_dinov3": _dinov3, "huggingface_siglip": lambda c: {"vision_use_head": c.pool == "map"},
+    "huggingface_dinov3": _dinov3,
+    "huggingface_siglip": lambda c: {"vision_use_head": c.pool == "map" or bool(c.num_classes)},
 }  # fmt: skip

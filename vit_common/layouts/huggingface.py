@@ -3,21 +3,11 @@ under other names in memory; these spellings are read too."""
 
 from typing import Any
 
-import numpy as np
-
 from vit_common.config import ViTConfig
+from vit_common.layouts.huggingface_rows import CLASSIFIER, HEADS, NEEDS, attention, prefixed, zeros
+from vit_common.layouts.huggingface_towers import CLIP, SIGLIP
 from vit_common.layouts.layout import Layout
-from vit_common.layouts.rules import (
-    HALVES,
-    JOINED,
-    THIRDS,
-    constant,
-    drop_axes,
-    rows,
-)  # fmt: skip
-
-HEADS = ("classifier.", "cls_classifier.", "distillation_classifier.", "visual_projection.")
-NEEDS = ("num_heads", "norm_eps", "activation")
+from vit_common.layouts.rules import HALVES, constant, rows
 
 EMBEDDINGS = (
     ("cls_token", "embeddings.cls_token"),
@@ -26,18 +16,6 @@ EMBEDDINGS = (
     ("norm.*", "layernorm.*"),
 )
 TABLE = "relative_position_bias.relative_position_bias_table"
-
-
-def attention(start: str, query: str, key: str, value: str, out: str) -> tuple[tuple, ...]:
-    """Query, key and value apart there, fused or apart here."""
-    ours, names = "blocks.{i}.attn.", tuple(start + name for name in (query, key, value))
-    return (
-        (ours + "qkv.*", tuple(name + ".*" for name in names), THIRDS),
-        (ours + "q_bias", names[0] + ".bias"),
-        (ours + "v_bias", names[2] + ".bias"),
-        *((f"{ours}{letter}_proj.*", name + ".*") for letter, name in zip("qkv", names, strict=True)),
-        (ours + "proj.*", out + ".*"),
-    )
 
 
 def twice(ours: str, first: str, second: str) -> tuple[tuple, ...]:
@@ -76,16 +54,6 @@ def _decoded(names: str | tuple[str, ...], start: str) -> tuple[str, ...]:
     return tuple(name.replace(start, there) for name in ((names,) if isinstance(names, str) else names))
 
 
-def zeros(*axes: str) -> Any:
-    """A tensor of zeros: an axis is the width D, or a number."""
-    return lambda c: np.zeros([c.embed_dim if axis == "D" else int(axis) for axis in axes], np.float32)
-
-
-def prefixed(word: str) -> Any:
-    """A classifier holds the body under the model's name; the body alone stands bare."""
-    return lambda config: word if config.num_classes else ""
-
-
 def _family(name: str, title: str, word: str, table: Any, **more: Any) -> Layout:
     settings: dict[str, Any] = {
         "prefixes": (word,), "prefix": prefixed(word), "bare": HEADS, "needs": NEEDS, "spellings": VIT_IN_MEMORY,
@@ -96,19 +64,29 @@ def _family(name: str, title: str, word: str, table: Any, **more: Any) -> Layout
 
 PATCHES = "embeddings.patch_embeddings.projection.weight"
 POSITIONS = ("pos_embed", "embeddings.position_embeddings")
-CLASSIFIER = ("head.*", "classifier.*")
+POOLER = ("pre_logits.fc.*", "pooler.dense.*")
 
 
 def _deit(c: Any) -> tuple:
     """With a teacher there are two heads, under other names than one head alone."""
     two = ("head.*", "cls_classifier.*"), ("head_dist.*", "distillation_classifier.*")
-    return rows(*EMBEDDINGS, POSITIONS, *VIT_BLOCK, *(two if c.dist_head else (CLASSIFIER,)))
+    return rows(*EMBEDDINGS, POSITIONS, *VIT_BLOCK, *(two if c.dist_head else (CLASSIFIER, *_pooler(c))))
+
+
+def _pooler(c: Any) -> tuple:
+    """A linear map and tanh after pooling, in the body alone: a classifier leaves it unread."""
+    return () if getattr(c, "num_classes", 0) else (POOLER,)
+
+
+def _cls(tensors: Any) -> dict[str, Any]:
+    """These models read the class token, classifiers without the pooler."""
+    return {"pool": "cls", **({"pre_logits": 0} if "classifier.weight" in tensors else {})}
 
 
 DEIT = _family(
     "huggingface_deit", "Hugging Face DeiT, with or without teacher", "deit.", _deit,
     marks=(PATCHES, "embeddings.distillation_token"),
-    facts=lambda tensors: {"dist_head": "distillation_classifier.weight" in tensors, "pool": "cls"},
+    facts=lambda tensors: {"dist_head": "distillation_classifier.weight" in tensors, **_cls(tensors)},
 )  # fmt: skip
 
 BEIT = _family(
@@ -190,72 +168,6 @@ DINOV3 = Layout(
     ignored=r"^rope_embeddings\.|inv_freq$",
 )  # fmt: skip
 
-TOWER = (
-    ("cls_token", "embeddings.class_embedding", drop_axes(2)),
-    ("pos_embed", "embeddings.position_embedding.weight", drop_axes(1)),
-    ("patch_embed.proj.*", "embeddings.patch_embedding.*"),
-    ("norm_pre.*", "pre_layrnorm.*"), ("norm.*", "post_layernorm.*"),
-    *attention("encoder.layers.{i}.self_attn.", "q_proj", "k_proj", "v_proj", "encoder.layers.{i}.self_attn.out_proj"),
-    *((f"blocks.{{i}}.{ours}", f"encoder.layers.{{i}}.{theirs}") for ours, theirs in (
-        ("norm1.*", "layer_norm1.*"), ("norm2.*", "layer_norm2.*"), ("mlp.fc1.*", "mlp.fc1.*"),
-        ("mlp.fc2.*", "mlp.fc2.*"))),
-)  # fmt: skip
-# What a two-tower file holds besides.
-TEXT = r"^(text_model\.|text_projection|logit_scale$|logit_bias$)|(^|\.)position_ids$"
-
-
-def _clip(c: Any) -> tuple:
-    """With projection the head is a matrix; a classifier reads the patches and leaves the final norm unused."""
-    idle = [] if getattr(c, "final_norm", True) else [
-        ((), f"post_layernorm.{leaf}", constant(zeros("D"))) for leaf in ("weight", "bias")]  # fmt: skip
-    projection = [("head.weight", "visual_projection.weight")] if not c.head_bias else [CLASSIFIER]
-    return rows(*TOWER, *idle, *projection)
-
-
-CLIP = Layout(
-    name="huggingface_clip",
-    title="Hugging Face CLIP's vision tower",
-    table=_clip,
-    marks=("embeddings.patch_embedding.weight", "pre_layrnorm.weight"),
-    prefixes=("vision_model.",),
-    prefix=prefixed("vision_model."),
-    bare=HEADS,
-    needs=(*NEEDS, "pool"),
-    facts=lambda tensors: (
-        {"head_bias": True, "final_norm": False, "pool": "mean"} if "classifier.weight" in tensors
-        else {"head_bias": False, "pool": "cls"}
-    ),
-    ignored=TEXT,
-)  # fmt: skip
-
-POOLING = (
-    ("attn_pool.latent", "head.probe"),
-    (("attn_pool.q.weight", "attn_pool.kv.weight"), "head.attention.in_proj_weight", JOINED),
-    (("attn_pool.q.bias", "attn_pool.kv.bias"), "head.attention.in_proj_bias", JOINED),
-    ("attn_pool.proj.*", "head.attention.out_proj.*"), ("attn_pool.norm.*", "head.layernorm.*"),
-    ("attn_pool.mlp.fc1.*", "head.mlp.fc1.*"), ("attn_pool.mlp.fc2.*", "head.mlp.fc2.*"),
-)  # fmt: skip
-
-
-def _siglip(c: Any) -> tuple:
-    """A classifier reads the mean of the patches; the pooling that its file may hold is left aside."""
-    return rows(*TOWER, *(() if getattr(c, "num_classes", 0) else POOLING), CLASSIFIER)
-
-
-SIGLIP = Layout(
-    name="huggingface_siglip",
-    title="Hugging Face SigLIP's vision tower",
-    table=_siglip,
-    marks=("embeddings.patch_embedding.weight", "post_layernorm.weight"),
-    unmarks=("pre_layrnorm.weight",),
-    prefixes=("vision_model.",),
-    prefix=prefixed("vision_model."),
-    bare=HEADS,
-    needs=NEEDS,
-    facts=lambda tensors: {"pool": "mean"} if "classifier.weight" in tensors else {},
-    ignored=TEXT + r"|^head\.",
-)  # fmt: skip
-
 DECODER = (
     ("decoder_embed.*", "decoder.decoder_embed.*"), ("mask_token", "decoder.mask_token"),
     ("decoder_pos_embed", "decoder.decoder_pos_embed"), ("decoder_norm.*", "decoder.decoder_norm.*"),
@@ -272,9 +184,9 @@ MAE = _family("huggingface_mae", "Hugging Face ViT-MAE: the encoder; with a MaeC
               facts=lambda tensors: {"pool": "cls"}, ignored=r"^decoder\.|^embeddings\.mask_token$")  # fmt: skip
 
 VIT = _family("huggingface_vit", "Hugging Face ViT, and the encoder of ViT-MAE", "vit.",
-              (*EMBEDDINGS, POSITIONS, *VIT_BLOCK, CLASSIFIER),
+              lambda c: rows(*EMBEDDINGS, POSITIONS, *VIT_BLOCK, *_pooler(c), CLASSIFIER),
               marks=(PATCHES, "encoder.layer.0.layernorm_before.weight"),
-              needs=(*NEEDS, "pool"), facts=lambda tensors: {"pool": "cls"})  # fmt: skip
+              needs=(*NEEDS, "pool"), facts=_cls)  # fmt: skip
 
 # In the order of recognition.
 HUGGINGFACE = (MAE, DEIT, REGISTERS, DINOV2, BEIT, DINOV3, CLIP, SIGLIP, VIT)
