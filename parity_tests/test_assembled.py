@@ -201,5 +201,8 @@ def test_patch_dropout_of_a_plain_model(config, seed):
     assert np.array_equal(logits, assembled_forward(params, images, config, {"patch_drop": keep})[0])
     model = torch_vit.VisionTransformer(config, seed=None).double().eval()
     model.load_state_dict(torch_vit.to_torch(params))
-    theirs = model(torch.from_numpy(images), torch_vit.to_torch({"patch_drop": keep})).detach().numpy()
+    with torch_vit.Tape(model) as tape:
+        theirs = model(torch.from_numpy(images), torch_vit.to_torch({"patch_drop": keep})).detach().numpy()
     close({0: logits}, {0: theirs}, np.float64, True)
+    assert {"tokens", "norm", "logits", *(f"blocks.{i}.mlp" for i in range(config.depth))} <= set(tape.values)
+    assert not config.depth or tape.values["blocks.0"].shape[1] == config.num_prefix_tokens + keep[0].sum()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from torch_vit.assembled import Assembled, assembled_forward
+from torch_vit.assembled import Assembled
 from torch_vit.class_token import class_token_forward
 from torch_vit.dropout import dropout_forward
 from torch_vit.encoder import Encoder
@@ -96,7 +96,7 @@ class VisionTransformer(Assembled):
         if not self.is_plain:
             return super().forward(images, masks)
         if BEYOND & (masks or {}).keys():
-            return assembled_forward(dict(self.named_parameters()), images, config, masks)
+            return self._beyond(images, masks)
         x = self.patch_embed(self.images(images))  # (B, N, D)
         if config.class_token:
             x = self.class_token(class_token_forward(x, self.cls_token))  # (B, T, D)
@@ -109,6 +109,16 @@ class VisionTransformer(Assembled):
         x = self.norm(x)
         x = self.pooled(pool_forward(x, config.pool, int(config.class_token)))
         return self.logits(linear_forward(x, self.head.weight, self.head.bias) if config.num_classes else x)
+
+    def _beyond(self, images: Tensor, masks: Mapping[str, Tensor] | None) -> Tensor:
+        """The plain model with masks beyond it: assembled, with these parameters, in sight of the same hooks."""
+        with torch.device("meta"):  # a shell: the parameters come from outside
+            shell = Assembled(self.config, "explicit").train(self.training)
+        own = dict(self.named_modules())
+        for name, module in shell.named_modules():
+            for hook in own[name]._forward_hooks.values() if name and name in own else ():
+                module.register_forward_hook(hook)
+        return functional_call(shell, dict(self.named_parameters()), (images, masks), strict=True)
 
 
 def vit_forward(
