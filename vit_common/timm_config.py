@@ -129,8 +129,8 @@ def _deit(args: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     if fields.get("reg_tokens") or args.get("fc_norm"):
         raise ConfigError("timm's distilled class stores reg_tokens and fc_norm, but never reads them: leave them out")
     headed = bool(args.get("num_classes", 1000))
-    out = {"dist_token": True, "dist_head": headed, "pos_embed": "learned"}
-    return _vit(args, fields) | out | ({} if headed else {"pool": "cls_dist"})
+    out = _vit({**args, "pos_embed": "learn"}, fields) | {"dist_token": True, "dist_head": headed}
+    return out | ({} if headed else {"pool": "cls_dist"})
 
 
 def _eva(args: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
