@@ -33,6 +33,20 @@ class ManualTorchEngine(TorchEngine):
             block.attn.attention = "manual"
 
 
+class ReversedTorchEngine(TorchEngine):
+    """Every batch last image first: the same means, summed in the other order. A control."""
+
+    def train_step(self, images, labels, masks, lr):
+        def back(a):
+            return np.ascontiguousarray(a[::-1])
+
+        return super().train_step(back(images), back(labels), {name: back(m) for name, m in masks.items()}, lr)
+
+
+# Where attention drops something, torch has one path: these two are then the reference itself, to the bit.
+PATHS = {"explicit": ExplicitTorchEngine, "manual": ManualTorchEngine}
+
+
 # A run may be as far from torch's as torch's own variants are from each other, with room for their being few: the
 # largest of a hundred-odd tensors' distances, each a random variable, stays within a factor of 16 of the controls'.
 ROOM = 16.0
@@ -41,24 +55,30 @@ ROOM = 16.0
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_float64_every_step(optimizer):
     recipe = RECIPE.replace(optimizer=optimizer)
-    config = CONFIG.replace(attn_drop_rate=0.0) if optimizer == "sgd" else CONFIG  # lets "manual" take part
+    config = CONFIG.replace(attn_drop_rate=0.0) if optimizer == "sgd" else CONFIG
     start = initial(config, recipe)
     runs = {
         "ours": run(NumpyEngine(), start, config, recipe, STEPS),
         "torch": run(TorchEngine(), start, config, recipe, STEPS),
-        "ulp": run(TorchEngine(), one_ulp_away(start), config, recipe, STEPS),
-        "explicit": run(ExplicitTorchEngine(), start, config, recipe, STEPS),
-        "manual": run(ManualTorchEngine(), start, config, recipe, STEPS),
+        "ulp up": run(TorchEngine(), one_ulp_away(start), config, recipe, STEPS),
+        "ulp down": run(TorchEngine(), one_ulp_away(start, -np.inf), config, recipe, STEPS),
+        "reversed": run(ReversedTorchEngine(), start, config, recipe, STEPS),
     }
+    if not config.attn_drop_rate:
+        runs |= {name: run(engine(), start, config, recipe, STEPS) for name, engine in PATHS.items()}
+    others = [name for name in runs if name not in ("ours", "torch")]
     floor = 64 * unit_roundoff(np.float64)  # the first steps, before any error has grown
     for step, results in enumerate(zip(*runs.values(), strict=True)):
         losses = {name: loss for name, (loss, _) in zip(runs, results, strict=True)}
         states = {name: state for name, (_, state) in zip(runs, results, strict=True)}
-        controls = [states[name] for name in ("ulp", "explicit", "manual")]
+        controls = [states[name] for name in others]
         ratio, tensor = worst_ratio(states["ours"], states["torch"], controls, floor)
         assert ratio <= ROOM, f"step {step}: {tensor} is {ratio:.1f} times as far from torch as torch's own variants"
-        spread = max(abs(losses[name] - losses["torch"]) for name in ("ulp", "explicit", "manual"))
+        spread = max(abs(losses[name] - losses["torch"]) for name in others)
         assert abs(losses["ours"] - losses["torch"]) <= ROOM * max(spread, floor * abs(losses["torch"]))
+    for name in others:
+        apart = max(trajectories.distance(states[name][t], states["torch"][t]) for t in states["torch"])
+        assert apart > 0, f"the control {name} is the reference itself, and says nothing"
 
 
 def test_float32_against_the_control():

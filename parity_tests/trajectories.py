@@ -1,8 +1,8 @@
 r"""Whole training runs side by side, and the first place where two of them part.
 
 Training is chaotic: a rounding error grows with the steps, so no fixed tolerance is right for step 200. Two runs of one
-function are therefore held against controls, runs of the *same* torch engine that differ only by rounding: another
-attention path, or initial weights moved by one unit in the last place.
+function are therefore held against controls, runs of the *same* torch engine that differ only by rounding: initial
+weights moved by one unit in the last place, batches summed in the other order, another attention path.
 """
 
 from __future__ import annotations
