@@ -155,22 +155,35 @@ def vit(params, images, config, masks=None):
 # ---- the suite's interface: NumPy in, NumPy out, the pullback as cache -----------------------------------------
 
 
-def forward(stage: Callable, *arrays: Any) -> tuple[Array, Callable]:
-    """(y, cache) of a stage whose arguments are all differentiable: arrays, or dicts of arrays."""
-    y, pullback = jax.vjp(stage, *jax.tree.map(jnp.asarray, arrays))
+@partial(jax.jit, static_argnums=(0, 1))
+def differentiated(stage: Callable, fixed: tuple, arrays: tuple, traced: dict[str, Any]) -> tuple[Any, Callable]:
+    """Compiled once for a stage, its fixed options and the shapes: then the suite's many calls of one shape are cheap."""
+    return jax.vjp(lambda *a: stage(*a, **dict(fixed), **traced), *arrays)
+
+
+@jax.jit
+def pulled_back(pullback: Callable, dy: Any) -> tuple:
+    return pullback(dy)
+
+
+def forward(stage: Callable, *arrays: Any, **options: Any) -> tuple[Array, Callable]:
+    """(y, cache) of a stage whose positional arguments are all differentiable: arrays, or dicts of arrays."""
+    traced = {name: value for name, value in options.items() if isinstance(value, np.ndarray | dict)}
+    fixed = tuple((name, value) for name, value in options.items() if name not in traced)
+    y, pullback = differentiated(stage, fixed, arrays, traced)
     return np.asarray(y), pullback
 
 
 def gradients(dy: Any, pullback: Callable) -> tuple:
     """The gradient of each argument, as NumPy arrays of one's own."""
-    return jax.tree.map(np.array, pullback(jnp.asarray(dy)))
+    return jax.tree.map(np.array, pulled_back(pullback, dy))
 
 
 def _weighted(stage: Callable, *names: str) -> tuple[Callable, Callable]:
     """A stage of x and named weights: the backward gives dx and a dict."""
 
     def run(x: Array, *weights: Any, **options: Any) -> tuple[Array, Any]:
-        return forward(partial(stage, **options), x, *(w for w in weights if w is not None))
+        return forward(stage, x, *(w for w in weights if w is not None), **options)
 
     def backward(dy: Array, pullback: Any) -> tuple[Array, dict[str, Array]]:
         dx, *grads = gradients(dy, pullback)
@@ -183,7 +196,7 @@ def _composite(stage: Callable) -> tuple[Callable, Callable]:
     """A stage of (params, x): the backward gives dx and a dict with the parameters' names."""
 
     def run(params: dict[str, Array], x: Array, config: ViTConfig, **options: Any) -> tuple[Array, Any]:
-        return forward(lambda p, a: stage(p, a, config, **options), dict(params), x)
+        return forward(stage, dict(params), x, config=config, **options)
 
     def backward(dy: Array, pullback: Any) -> tuple[Array, dict[str, Array]]:
         grads, dx = gradients(dy, pullback)
@@ -218,11 +231,11 @@ def softmax_forward(x: Array) -> tuple[Array, Any]:
 
 
 def dropout_forward(x: Array, mask: Array | None, rate: float) -> tuple[Array, Any]:
-    return forward(partial(dropout, mask=mask, rate=rate), x)
+    return forward(dropout, x, mask=mask, rate=rate)
 
 
 def pool_forward(x: Array, pool: str = "cls", prefix: int = 1) -> tuple[Array, Any]:
-    return forward(partial(globals()["pool"], pool=pool, prefix=prefix), x)
+    return forward(globals()["pool"], x, pool=pool, prefix=prefix)
 
 
 gelu_backward = softmax_backward = dropout_backward = drop_path_backward = pool_backward = _plain_backward
@@ -230,7 +243,7 @@ drop_path_forward = dropout_forward
 
 
 def attention_forward(q, k, v, drop_mask=None, drop_rate=0.0) -> tuple[Array, Any]:
-    return forward(partial(attention, drop_mask=drop_mask, drop_rate=drop_rate), q, k, v)
+    return forward(attention, q, k, v, drop_mask=drop_mask, drop_rate=drop_rate)
 
 
 def attention_backward(dy: Array, pullback: Any) -> tuple[Array, ...]:
@@ -238,7 +251,7 @@ def attention_backward(dy: Array, pullback: Any) -> tuple[Array, ...]:
 
 
 def cross_entropy_forward(logits: Array, labels: Array, label_smoothing: float = 0.0) -> tuple[Any, Any]:
-    loss, pullback = forward(partial(cross_entropy, labels=labels, label_smoothing=label_smoothing), logits)
+    loss, pullback = forward(cross_entropy, logits, labels=labels, label_smoothing=label_smoothing)
     return loss, (pullback, loss.dtype)
 
 
