@@ -37,6 +37,9 @@ def pytest_configure(config):
     where = config.getoption("--engine")
     if where != "numpy_vit":
         harness.ENGINE = foreign.ForeignEngine(harness.load_engine(where), where)
+        now = settings.get_profile(settings.get_current_profile_name())  # one mistake of someone's own at a time
+        settings.register_profile("engine", parent=now, report_multiple_bugs=False)
+        settings.load_profile("engine")
         config.pluginmanager.register(foreign.Plugin(harness.ENGINE))
 
 

@@ -157,7 +157,7 @@ def vit(params, images, config, masks=None):
 
 @partial(jax.jit, static_argnums=(0, 1))
 def differentiated(stage: Callable, fixed: tuple, arrays: tuple, traced: dict[str, Any]) -> tuple[Any, Callable]:
-    """Compiled once for a stage, its fixed options and the shapes: then the suite's many calls of one shape are cheap."""
+    """Compiled once for a stage, its fixed options and the shapes: calls of that shape are then cheap."""
     return jax.vjp(lambda *a: stage(*a, **dict(fixed), **traced), *arrays)
 
 
