@@ -150,6 +150,6 @@ class Plugin:
                 terminalreporter.write_line(f"  {line}")
         if not self.engine.own:
             terminalreporter.write_line(
-                "Nothing is written yet. A short one to begin with: pos_embed_backward, whose forward is x + pos_embed; "
-                f"then: pytest parity_tests/test_pos_embed.py --engine {self.engine.__name__}"
+                "Nothing is written yet. A short one to begin with: pos_embed_backward, of x + pos_embed. Then: "
+                f"pytest parity_tests/test_pos_embed.py --engine {self.engine.__name__}"
             )

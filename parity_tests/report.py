@@ -22,6 +22,7 @@ WIDE = 0.01  # a bound of which no example ever used this share is marked
 
 # Why a bound may stay far above everything seen: what the analysis must allow and examples cannot produce.
 WHY_WIDE = {
+    "alike": "both engines rounded alike in every example, to the bit; the bound holds for any order of summation",
     "exact": "the operation only moves, copies or selects numbers, or rounds by a power of two: no error was expected",
     "worst case": "the bound holds for every order of summation and for roundings that all point one way",
     "probable": "composite: LAMBDA standard deviations of errors propagated as if independent, so that one number in "
@@ -54,7 +55,8 @@ def rows(outcome: Outcome) -> list[dict[str, Any]]:
     for (stage, dtype, tensor), row in outcome.records.items():
         of = stages.get(plain(stage))
         kind = "worst case" if of and of.kind == "leaf" and stage == of.name else "probable"
-        kind = "exact" if row["of_bound"] == 0 else kind
+        if row["of_bound"] == 0:
+            kind = "alike" if dtype == "float64" and row["bound_eps"] > 0 else "exact"
         wide = row["of_bound"] < WIDE
         entry = {"stage": stage, "dtype": dtype, "tensor": tensor, "examples": int(row["examples"]),
                  "worst_eps": row["worst_eps"], "bound_eps": row["bound_eps"], "of_bound": row["of_bound"],

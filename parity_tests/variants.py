@@ -32,9 +32,9 @@ from parity_tests.variant_cases import CASES
 BATCHED = {"biased_attention": ("q", "k", "v", "bias"), "diff_attention": ("q", "k", "v"), "rope": ("x", "sin", "cos"),
            "mae_loss": ("prediction", "images"), "packed_attention": ("q", "k", "v")}  # fmt: skip
 NO_BATCH = {"rel_pos_bias", "pos_resize", "table_resize", "patch_resize", "rope_mixed", "packed_block"}
-COMPOSITES = {"norm", "assembled_attention", "activated_mlp", "gated_mlp", "assembled_block", "parallel_block",
-              "parallel_things_block", "patch_stem", "token_stem", "attention_pool", "assembled_encoder",
-              "assembled_head", "packed_block"}  # fmt: skip
+COMPOSITES = {"norm", "diff_attention", "assembled_attention", "activated_mlp", "gated_mlp", "assembled_block",
+              "parallel_block", "parallel_things_block", "patch_stem", "token_stem", "attention_pool",
+              "assembled_encoder", "assembled_head", "packed_block"}  # fmt: skip
 BOUNDS = (bound_parts, variant_bounds, token_bounds, resize_bounds, assembled_bounds, block_bounds, stem_bounds,
           ends_bounds, packed_bounds)  # fmt: skip
 
