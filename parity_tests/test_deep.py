@@ -1,0 +1,76 @@
+"""A deep run goes on where it stopped: what was passed is kept while the sources that it depends on are the same."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from parity_tests import deep
+
+HERE = Path(__file__).parent
+
+
+def item(file, **params):
+    node = f"parity_tests/{file}.py::test_it" + (f"[{'-'.join(map(str, params.values()))}]" if params else "")
+    found = SimpleNamespace(path=HERE / f"{file}.py", nodeid=node, fixturenames=[])
+    if params:
+        found.callspec = SimpleNamespace(params=params)
+    return found
+
+
+def test_a_stage_depends_on_its_own_files_and_what_they_import():
+    found = deep.modules(item("test_rope"))
+    assert {"numpy_vit.rope", "torch_vit.rope", "parity_tests.tolerances", "vit_common.errors"} <= found
+    assert not {"numpy_vit.gelu", "numpy_vit.model", "torch_vit.attention"} & found
+    assert {"numpy_vit.linear", "numpy_vit.attention", "numpy_vit.gelu"} <= deep.modules(item("test_encoder_block"))
+
+
+def test_a_parameter_names_the_stage():
+    assert deep.stage_files(item("test_algebra", name="cross_entropy")) == ["loss"]
+    assert deep.stage_files(item("test_every_variant", name="silu")) == ["silu"]
+    of_all = deep.modules(item("test_contracts"))
+    assert {"numpy_vit.gelu", "torch_vit.model", "numpy_vit.rope"} <= of_all
+
+
+def test_memory_layouts_share_one_property():
+    names = {deep.name_of(item("test_every_stage", layout=layout, name="linear")) for layout in ("C", "Fortran")}
+    assert names == {"parity_tests/test_every_stage.py::test_it[linear]"}
+
+
+def test_a_changed_source_is_another_digest(tmp_path, monkeypatch):
+    source = tmp_path / "stage.py"
+    monkeypatch.setattr(deep, "source_path", lambda name: source)
+    marks = set()
+    for text in ("a = 1", "a = 2"):
+        source.write_text(text)
+        deep.digest.cache_clear()
+        marks.add(deep.digest(frozenset({"numpy_vit.stage"})))
+    deep.digest.cache_clear()
+    assert len(marks) == 2
+
+
+def test_what_has_passed_is_not_run_again(tmp_path, monkeypatch):
+    """A line cut short by a kill does not count, nor does a failure, nor what has changed since."""
+    tests = [item("test_rope"), item("test_silu"), item("test_relu"), item("test_rms_norm")]
+    for test in tests:
+        test.fixturenames = ["record_property"]
+    marks = [deep.digest(deep.modules(test)) for test in tests]
+    lines = [{"test": tests[0].nodeid, "digest": marks[0], "outcome": "passed"},
+             {"test": tests[1].nodeid, "digest": "another", "outcome": "passed"},
+             {"test": tests[2].nodeid, "digest": marks[2], "outcome": "failed"}]  # fmt: skip
+    notes = tmp_path / "deep.jsonl"
+    notes.write_text("\n".join(map(json.dumps, lines)) + '\n{"test": "parity_te')
+    monkeypatch.setattr(deep, "NOTES", notes)
+    config = SimpleNamespace(hook=SimpleNamespace(pytest_deselected=lambda items: None))
+    left = list(tests)
+    deep.pytest_collection_modifyitems(config, left)
+    assert {test.nodeid for test in left} == {test.nodeid for test in tests[1:]}
+    assert [len(test.deep) for test in left] == sorted(len(test.deep) for test in left)
+
+
+def test_only_a_full_profile_is_noted():
+    if deep.hypothesis.settings.default.max_examples >= deep.DEEP:
+        pytest.skip("this is a deep run")
+    with pytest.raises(pytest.UsageError, match="needs HYPOTHESIS_PROFILE=deep"):
+        deep.pytest_configure(SimpleNamespace())
