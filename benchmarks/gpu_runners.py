@@ -1,181 +1,140 @@
-"""The contestants of `gpu`: a model on the device, to train or predict, eager, compiled or a CUDA graph."""
+"""The contestants of `gpu`: the torch engine as users get it, with our model in it or timm's, and the same options."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from benchmarks.contestants import LR, Case
-from benchmarks.parity import Truth
+from benchmarks.parity import ROUNDOFF, Truth, within
+from torch_vit.engine import TorchEngine
+from torch_vit.numerics import mixed, numerics, product_precision
+from torch_vit.options import TorchOptions
+from vit_common.config import ViTConfig
+from vit_common.recipe import Recipe
+
+__all__ = ["Runner", "TimmEngine", "build", "host_waits", "mixed", "numerics", "options", "product_precision"]
+WAITS = {"aten::_local_scalar_dense", "cudaStreamSynchronize", "cudaEventSynchronize"}
 
 
-@contextmanager
-def product_precision(precision: str) -> Iterator[None]:
-    """TF32 is allowed only where it is asked for."""
-    import torch
+class TimmEngine(TorchEngine):
+    """timm's model with our training step: the same precision, compilation, optimizer, clipping and guard."""
 
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    with torch.backends.cudnn.flags(allow_tf32=precision == "tf32"):
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(before)
+    name = "timm"
 
+    def make_model(self, config: ViTConfig) -> Any:
+        from benchmarks.peers import _mend_torchvision
 
-def autocast(device: Any, enabled: bool = True) -> Any:
-    import torch
+        _mend_torchvision()
+        from timm.models.vision_transformer import VisionTransformer
 
-    return torch.autocast(device.type, torch.bfloat16) if enabled else nullcontext()
+        class Model(VisionTransformer):
+            def forward(self, images: Any, masks: Any = None) -> Any:
+                return super().forward(images)
+
+        names = {"img_size": "image_size", "in_chans": "in_channels"}
+        same = ("patch_size", "num_classes", "embed_dim", "depth", "num_heads")
+        fields = names | {name: name for name in same}
+        return Model(**{theirs: getattr(config, mine) for theirs, mine in fields.items()})
 
 
 @dataclass(frozen=True)
 class Runner:
-    """One contestant, ready: `call` runs a step (or prediction) on tensors that are on the device."""
+    """One contestant, ready: `call` runs a step (or prediction) on what is on the device."""
 
     name: str
     call: Callable[[], Any]
     peak_bytes: int  # its own, parameters and optimizer included
-    sync_free: bool | None  # a step that never waits for the device
+    waits: list[str]  # what in a step waits for the device: nothing, if all is well
     share: float  # of the bound, by its logits
 
 
-def ours(case: Case) -> Any:
-    from torch_vit import VisionTransformer, to_torch
-
-    model = VisionTransformer(case.config, seed=None)
-    model.load_state_dict(to_torch(case.params))
-    return model
-
-
-def timms(case: Case) -> Any:
-    from benchmarks.peers import _mend_torchvision
-    from torch_vit import to_torch
-
-    _mend_torchvision()
-    from timm.models.vision_transformer import VisionTransformer
-
-    c = case.config
-    model = VisionTransformer(
-        img_size=c.image_size,
-        patch_size=c.patch_size,
-        in_chans=c.in_channels,
-        num_classes=c.num_classes,
-        embed_dim=c.embed_dim,
-        depth=c.depth,
-        num_heads=c.num_heads,
-    )
-    model.load_state_dict(to_torch(case.params))
-    return model
+def options(device: Any, mode: str, **more: Any) -> TorchOptions:
+    """"eager", or a mode of torch.compile; bfloat16 products unless said otherwise."""
+    compiled = {} if mode == "eager" else {"compile": True, "compile_mode": mode}
+    return TorchOptions(device=str(device), **{"precision": "bf16", **compiled, **more})
 
 
 def build(
-    maker: Callable[[Case], Any], case: Case, device: Any, mode: str, train: bool, truth: Truth
-) -> list[Runner]:
-    """The contestant, parity of its logits asserted; none if it is not installed or too large."""
+    make: type[TorchEngine], name: str, case: Case, chosen: TorchOptions, train: bool, truth: Truth
+) -> Runner | None:
+    """The contestant, parity of its logits asserted; None if it is not installed or too large."""
     import torch
 
-    if mode == "graph" and device.type != "cuda":
-        return []
-    name = f"{'torch' if maker is ours else 'timm'}, {mode}"
-    cuda = torch.cuda if device.type == "cuda" else None
-    before = cuda.memory_allocated(device) if cuda else 0
+    engine = make(chosen)
+    cuda = torch.cuda if engine.device.type == "cuda" else None
+    before = cuda.memory_allocated(engine.device) if cuda else 0
     try:
-        model = maker(case).to(device)
-        images, labels = torch.from_numpy(case.images).to(device), torch.from_numpy(case.labels).to(device)
-        if not train:
-            model = model.to(torch.bfloat16).eval()
-            images = images.to(torch.bfloat16)
-        run_model = (
-            model
-            if mode == "eager"
-            else torch.compile(model, mode="default" if mode == "graph" else mode, fullgraph=True)
-        )
-        with torch.no_grad(), autocast(device, train):
-            logits = run_model(images)[:1].float().cpu().numpy()
-        share = truth.check(name, logits, precision="bf16")
-        call = (
-            training_step(run_model, model, images, labels, device, mode)
-            if train
-            else inference(run_model, images)
-        )
+        if train:
+            engine.start(case.config, case.params, Recipe(lr=LR))
+        else:
+            engine.load(case.config, case.params)
+        images, labels = engine.upload(case.images), engine.upload(case.labels)
+        share = check(name, engine, images, labels, train, truth)
+
+        def call() -> Any:
+            return engine.step(images, labels, {}, LR) if train else engine.predictor(images)
+
         for _ in range(3):
             call()
         if cuda:
-            cuda.synchronize(device)
-            cuda.reset_peak_memory_stats(device)
-        sync_free = waits_for_nothing(call) if cuda else None
-        if mode == "graph":
-            call = captured(call)
+            cuda.synchronize(engine.device)
+            cuda.reset_peak_memory_stats(engine.device)
         call()
-        peak = cuda.max_memory_allocated(device) - before if cuda else 0
-        return [Runner(name, call, peak, sync_free, share)]
+        peak = cuda.max_memory_allocated(engine.device) - before if cuda else 0
+        return Runner(name, call, peak, host_waits(call, bool(cuda)), share)
     except ImportError as error:
         print(f"{name} does not take part: {error}; pip install 'vit-written-twice[bench-peers]'")
     except torch.OutOfMemoryError as error:
-        print(
-            f"{name} does not take part: out of memory ({str(error).splitlines()[0]}); try a smaller --batch"
-        )
-    return []
+        print(f"{name} does not take part: out of memory ({str(error).splitlines()[0]}); try --batch 64")
+    return None
 
 
-def training_step(
-    run_model: Any, model: Any, images: Any, labels: Any, device: Any, mode: str
-) -> Callable[[], Any]:
-    """Forward and loss under autocast, backward, fused AdamW; no number goes back to the host."""
+def check(name: str, engine: TorchEngine, images: Any, labels: Any, train: bool, truth: Truth) -> float:
+    """Parity of what will be timed: predicted logits; of a step the forward's logits, and with them its loss."""
     import torch
 
-    model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), LR, fused=True, capturable=device.type == "cuda")
+    precision = engine.options.precision
+    if not train:
+        return truth.check(name, engine.predictor(images)[:1].cpu().numpy(), precision=precision)
+    engine.model.train()
+    with numerics(engine.options), mixed(engine.options, engine.device):
+        timed = float(engine.objective(images, labels, {}).detach())  # compiled as in a step, and once
+        with torch.no_grad():
+            logits = engine.model(images, {}).float()
+            plain = float(torch.nn.functional.cross_entropy(logits, labels))
+    bound = 2 * 2 * truth.logit_bound * ROUNDOFF[precision] / ROUNDOFF["float32"]  # the loss moves twice as far at most
+    within(f"{name}: loss", timed, np.array(plain), np.array(bound))
+    return truth.check(name, logits[:1].cpu().numpy(), precision=precision)
 
-    def step() -> Any:
-        optimizer.zero_grad(set_to_none=True)
-        with autocast(device):
-            loss = torch.nn.functional.cross_entropy(run_model(images), labels)
-        loss.backward()
-        optimizer.step()
-        return loss
 
-    return step
-
-
-def inference(run_model: Any, images: Any) -> Callable[[], Any]:
+def host_waits(call: Callable[[], Any], cuda: bool) -> list[str]:
+    """What in a call makes the host wait for the device: seen by the profiler and by torch's own detector."""
     import torch
 
-    def predict() -> Any:
-        with torch.inference_mode():
-            return run_model(images)
-
-    return predict
-
-
-def captured(call: Callable[[], Any]) -> Callable[[], Any]:
-    """The call as one CUDA graph: its kernels are launched together, and the host has nothing left to do."""
-    import torch
-
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            call()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        call()
-    return graph.replay
-
-
-def waits_for_nothing(call: Callable[[], Any]) -> bool:
-    """Whether a step runs without the host waiting for the device, by torch's own detector."""
-    import torch
-
-    torch.cuda.set_sync_debug_mode("error")
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if cuda:
+        torch.cuda.synchronize()
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+        torch.cuda.set_sync_debug_mode("error")
     try:
-        call()
+        with torch.profiler.profile(activities=activities) as profile:
+            call()
+            torch.cuda.set_sync_debug_mode("default") if cuda else None
     except RuntimeError as error:
         if "synchroniz" not in str(error):
             raise
-        return False
+        return [str(error).splitlines()[0]]
     finally:
-        torch.cuda.set_sync_debug_mode("default")
-    return True
+        torch.cuda.set_sync_debug_mode("default") if cuda else None
+    return sorted({e.name for e in profile.events() if e.name in WAITS and not _in_cpu_adamw(e)})
+
+
+def _in_cpu_adamw(event: Any) -> bool:
+    """The CPU's fused AdamW looks up its count of steps; on a GPU that stays on the device."""
+    while event.cpu_parent is not None:
+        event = event.cpu_parent
+        if event.name == "aten::_fused_adamw_":
+            return True
+    return False

@@ -1,6 +1,7 @@
 """TorchEngine: the model and torch's optimizers behind the interface that training and the commands use."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ class TorchEngine:
         check_params(params, config)
         self.options.check_dtype(dtype)
         self.config, self.dtype = config, getattr(torch, dtype)
-        self.model = VisionTransformer(config, seed=None)
+        self.model = self.make_model(config)
         self.model.to(self.dtype)
         self.model.load_state_dict(to_torch({name: np.asarray(p, dtype) for name, p in params.items()}))
         self.model.to(self.device)
@@ -65,6 +66,10 @@ class TorchEngine:
             recompute_blocks(self.model.blocks)
         self._named = {name: dict(self.model.named_parameters())[name] for name in param_spec(config)}
         self.predictor = Predictor(self.model, self.options, self.device)
+
+    def make_model(self, config: ViTConfig) -> Any:
+        """Any module with these parameters' names that maps (images, masks) to logits: benchmarks put others here."""
+        return VisionTransformer(config, seed=None)
 
     def start(self, config: ViTConfig, params: Mapping[str, Array], recipe: Recipe) -> None:
         self.load(config, params, recipe.dtype)

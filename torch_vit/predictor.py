@@ -28,7 +28,7 @@ class Predictor:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        model = self._current()
+        model = self.current()
         model.eval()
         count = len(images)
         if self.options.compile:  # the last batch of a split is smaller: filled up, it needs no compilation of its own
@@ -38,7 +38,7 @@ class Predictor:
             logits = self.forward(images.to(torch.bfloat16) if self.low else images)[:count]
         return logits.float() if self.low else logits
 
-    def _current(self) -> nn.Module:
+    def current(self) -> nn.Module:
         """The model to run. A copy follows the weights in place, so that what was compiled for it still holds."""
         if self.model is None:
             self.model = deepcopy(self.source).to(torch.bfloat16) if self.low else self.source
