@@ -3,7 +3,9 @@
 import json
 
 import pytest
+import torch
 
+from torch_vit import compiled
 from torch_vit.engine import TorchEngine
 from vit_common.cli import main
 
@@ -29,6 +31,20 @@ def test_training_with_every_lever_that_a_cpu_has(tmp_path, capsys):
     assert losses(fast) == pytest.approx(losses(plain), rel=2.0**-6)  # four roundings to bfloat16
     assert losses(fast) != losses(plain)
     assert torch_vit("eval", "--checkpoint", fast, "--device", "cpu", "--precision", "bf16") == 0
+
+
+def test_a_compiled_run_compiles_two_graphs(tmp_path, monkeypatch):
+    """One for the steps, one for the evaluations, whose last batch is smaller: 360 pictures by 256."""
+    monkeypatch.setattr(compiled, "BACKEND", "aot_eager")  # all of torch.compile but the C++ at its end
+    torch.compiler.reset()
+    plain, fast = tmp_path / "plain", tmp_path / "fast"
+    two = (*SMALL, "--epochs", "2", "--device", "cpu", "--drop-path-rate", "0.1")
+    assert torch_vit("train", *two, "--out", plain) == 0
+    torch._dynamo.utils.counters.clear()
+    assert torch_vit("train", *two, "--compile", "--out", fast) == 0
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+    assert losses(fast) == pytest.approx(losses(plain), rel=1e-4)
+    torch.compiler.reset()
 
 
 @pytest.mark.parametrize(

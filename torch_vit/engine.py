@@ -99,7 +99,7 @@ class TorchEngine:
         self.predictor.stale = True
         return StepResult(Late(loss), Late(norm))
 
-    def predict(self, images: Array) -> Array:
+    def predict(self, images: Array | Tensor) -> Array:
         return self.predictor(self.upload(images)).cpu().numpy()
 
     def trace(

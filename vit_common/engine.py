@@ -62,7 +62,7 @@ class Engine(Protocol):
         """Take a copy of the parameters, in `recipe.dtype`, and a fresh optimizer."""
 
     def images(self, raw: RawImages, dtype: str) -> Any:
-        """What `train_step` takes as images: (B, C, H, W), augmented and normalised where the engine computes."""
+        """What `train_step` and `predict` take as images: (B, C, H, W), made where the engine computes."""
 
     def train_step(self, images: Any, labels: np.ndarray, masks: Arrays | None, lr: float) -> StepResult:
         """Images float (B, C, H, W), an array or what `images` made; labels int (B,).
@@ -71,8 +71,8 @@ class Engine(Protocol):
         the results may be looked at late, and then the parameters are still those before the step that failed.
         """
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """Images (B, C, H, W) -> logits (B, K), nothing dropped."""
+    def predict(self, images: Any) -> np.ndarray:
+        """Images as in `train_step` -> logits (B, K), nothing dropped."""
 
     def trace(self, images: np.ndarray, labels: np.ndarray, masks: Arrays | None, label_smoothing: float) -> Trace:
         """Forward and backward of one batch, without an update."""

@@ -99,7 +99,8 @@ def evaluate(
         raise DataError("the split is empty; there is nothing to evaluate on")
     loss, right = 0.0, 0
     for indices in batches(np.arange(len(split)), batch_size):
-        logits = engine.predict(dataset.normalise(split.images(indices), np.dtype(dtype))).astype(np.float64)
+        raw = RawImages(split.images(indices), indices, "none", 0, 0, dataset.mean, dataset.std)
+        logits = engine.predict(engine.images(raw, dtype)).astype(np.float64)
         labels = split.labels[indices]
         top = logits.max(axis=1)
         log_sum = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
