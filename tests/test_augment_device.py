@@ -54,11 +54,13 @@ def test_only_bytes_and_a_few_numbers_an_image_are_uploaded():
     assert sum(sent) <= images.pixels.nbytes + 4 * 8 * (64 + 64) + 2 * 3 * 4
 
 
-def test_the_engine_makes_its_images_so():
+@pytest.mark.parametrize("device", ["cpu", "meta", pytest.param("cuda", marks=no_gpu)])
+def test_the_engine_makes_its_images_where_it_computes(device):
     images = raw((4, 1, 8, 8))
-    made = TorchEngine(TorchOptions(device="cpu")).images(images, "float32")
-    assert isinstance(made, torch.Tensor)
-    assert np.array_equal(made.numpy(), images.to_numpy())
+    made = TorchEngine(TorchOptions(device=device)).images(images, "float32")
+    assert made.device.type == device
+    assert made.shape == (4, 1, 8, 8)
+    assert device == "meta" or np.array_equal(made.cpu().numpy(), images.to_numpy())
 
 
 def test_an_unknown_augmentation_is_refused():
