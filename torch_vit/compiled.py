@@ -15,3 +15,9 @@ def compiled(function: Callable[..., Any], options: TorchOptions) -> Callable[..
     if not options.compile:
         return function
     return torch.compile(function, fullgraph=True, dynamic=False, backend=BACKEND, mode=options.compile_mode)
+
+
+def begin(options: TorchOptions, device: torch.device) -> None:
+    """Before each call of what was compiled: of CUDA graphs, the memory of the call before may be used again."""
+    if options.compile and device.type == "cuda":
+        torch.compiler.cudagraph_mark_step_begin()

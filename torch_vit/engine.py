@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_vit.augment import images_on_device
-from torch_vit.compiled import compiled
+from torch_vit.compiled import begin, compiled
 from torch_vit.loss import cross_entropy_forward
 from torch_vit.model import VisionTransformer, to_numpy, to_torch
 from torch_vit.numerics import mixed, numerics, product_precision
@@ -93,6 +93,7 @@ class TorchEngine:
         """`train_step` of what is on the device already. The host waits for nothing here: it only queues the work."""
         self.model.train()
         self.update.optimizer.zero_grad()
+        begin(self.options, self.device)
         with numerics(self.options):
             with mixed(self.options, self.device):
                 loss = self.objective(images, labels, masks)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from torch_vit import fast_cpu
-from torch_vit.compiled import compiled
+from torch_vit.compiled import begin, compiled
 from torch_vit.numerics import numerics
 from torch_vit.options import TorchOptions
 
@@ -21,7 +21,7 @@ class Predictor:
     """
 
     def __init__(self, model: nn.Module, options: TorchOptions, device: torch.device):
-        self.source, self.options = model, options
+        self.source, self.options, self.device = model, options, device
         self.low = options.precision == "bf16" and (device.type != "cpu" or fast_cpu.multiplies_bf16())
         self.model: nn.Module | None = None  # made at the first call: who only trains needs no copy
         self.stale, self.size = False, 0
@@ -34,6 +34,7 @@ class Predictor:
         if self.options.compile:  # the last batch of a split is smaller: filled up, it needs no compilation of its own
             self.size = max(self.size, count)
             images = F.pad(images, (0, 0, 0, 0, 0, 0, 0, self.size - count))
+        begin(self.options, self.device)
         with numerics(self.options):
             logits = self.forward(images.to(torch.bfloat16) if self.low else images)[:count]
         return logits.float() if self.low else logits
