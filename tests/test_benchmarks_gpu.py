@@ -8,6 +8,7 @@ import torch
 
 from benchmarks import __main__ as command
 from benchmarks import gpu, gpu_runners, results
+from torch_vit import compiled
 
 
 @pytest.fixture
@@ -44,6 +45,19 @@ def test_gpu_dry_run_on_the_cpu(results_folder, capsys):
     assert result["left_out"] == []
     assert (results_folder / "gpu-dry.png").stat().st_size > 1000
     assert "waits for nothing" in capsys.readouterr().out
+
+
+def test_gpu_dry_run_compiled(results_folder, monkeypatch):
+    """Nothing is compiled while the clock runs, or this fails."""
+    monkeypatch.setattr(compiled, "BACKEND", "aot_eager")  # all of torch.compile but the C++ at its end
+    monkeypatch.setattr(gpu, "extras", lambda *_: {})
+    torch.compiler.reset()
+    words = "--device", "cpu", "--tiny", "--modes", "default", "--repeats", "2", "--label", "compiled"
+    assert run("gpu", *words, *([] if find_spec("timm") else ["--without-timm"])) == 0
+    rows = json.loads((results_folder / "gpu-compiled.json").read_text())["rows"]
+    assert [row["mode"] for row in rows] == ["default", "default"]
+    assert not any(waits for row in rows for waits in row["waits"].values())
+    torch.compiler.reset()
 
 
 @pytest.mark.skipif(not find_spec("timm"), reason="timm is not there: pip install 'vit-written-twice[peers]'")
