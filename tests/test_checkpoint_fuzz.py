@@ -15,7 +15,7 @@ from safetensors.numpy import save as save_bytes
 
 from vit_common import CheckpointError, ViTConfig, init_params, load_checkpoint
 from vit_common.read_npz import read_npz
-from vit_common.read_safetensors import read_safetensors
+from vit_common.read_safetensors import MAX_HEADER, read_safetensors
 
 COUNT = int(os.environ.get("VIT_FUZZ", "3000"))
 CONFIG = ViTConfig(image_size=4, patch_size=2, in_channels=1, embed_dim=4, depth=1, num_heads=2, mlp_ratio=1.0,
@@ -99,24 +99,130 @@ def test_mutated_safetensors(tmp_path):
     assert 0 < read < 0.6 * COUNT  # both sides of the fence are reached
 
 
+def peak_of(read, path) -> int:
+    """Bytes allocated at once while the file is read, or refused."""
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    attempt(read, path)
+    return tracemalloc.get_traced_memory()[1] - before
+
+
 def test_memory_is_bounded_by_the_file(tmp_path):
-    """The tensors cost their bytes; the header, as Python objects, a few dozen times its own. No claim costs more."""
+    """The tensors cost their bytes, a header as Python objects ten times its own, the open file its buffers. No claim
+    costs more."""
     data = save_bytes(PARAMS)
     path, rng = tmp_path / "w.safetensors", np.random.default_rng(1)
     path.write_bytes(data)
     attempt(read_safetensors, path)  # imports and caches
-    header = int.from_bytes(data[:8], "little")
     tracemalloc.start()
     try:
         for _ in range(max(COUNT // 10, 100)):
             mutated = mutate(data, rng)
             path.write_bytes(mutated)
-            tracemalloc.reset_peak()
-            before = tracemalloc.get_traced_memory()[0]
-            attempt(read_safetensors, path)
-            assert tracemalloc.get_traced_memory()[1] - before < len(mutated) + 40 * max(header, len(mutated) - header)
+            header = min(int.from_bytes(mutated[:8], "little"), len(mutated))
+            assert peak_of(read_safetensors, path) < len(mutated) + 10 * header + (32 << 10)
     finally:
         tracemalloc.stop()
+
+
+EMPTY = '"dtype":"U8","data_offsets":[0,0]'
+# The costliest headers that a kibibyte can be filled with, repeated up to n bytes.
+COSTLY = {
+    "lists": lambda n: '{"a":{"shape":[' + "[]," * (n // 3) + "[]]}}",
+    "tables": lambda n: "{" + '"a":{},' * (n // 7) + '"b":{}}',
+    "deep lists": lambda n: '{"a":{"shape":' + "[" * (n // 2) + "]" * (n // 2) + "}}",
+    "deep tables": lambda n: '{"a":' * (n // 6) + "1" + "}" * (n // 6),
+    "empty tensors": lambda n: "{" + ",".join(f'"{i}":{{"shape":[0],{EMPTY}}}' for i in range(n // 60)) + "}",
+    "many axes": lambda n: "{" + ",".join(f'"{i}":{{"shape":[{"0," * 31}0],{EMPTY}}}' for i in range(n // 130)) + "}",
+    "long list of numbers": lambda n: '{"a":{"shape":[' + "1," * (n // 2) + f"0],{EMPTY}}}}}",
+    "metadata": lambda n: '{"__metadata__":{' + ",".join(f'"{i}":"\U0001f600"' for i in range(n // 16)) + "}}",
+    "lists in metadata": lambda n: '{"__metadata__":{"a":[' + "[]," * (n // 3) + "1]}}",
+    "a long name": lambda n: '{"' + "x" * n + f'\U0001f600":{{"shape":[0],{EMPTY}}}}}',
+    "escapes": lambda n: '{"' + "\\n" * (n // 2) + f'":{{"shape":[0],{EMPTY}}}}}',
+    "no end of a name": lambda n: '{"' + "\\" * n,
+    "quotes": lambda n: '{"a":{' + '"' * n,
+    "spaces": lambda n: "{" + " " * n,
+}
+
+
+@pytest.mark.parametrize("kind", COSTLY)
+def test_no_header_costs_more_than_26_times_its_length(tmp_path, kind):
+    """So none of the legal length costs more than half the file and 32 MiB."""
+    path, text = tmp_path / "w.safetensors", COSTLY[kind](MAX_HEADER // 16).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    tracemalloc.start()
+    try:
+        peak = peak_of(read_safetensors, path)
+    finally:
+        tracemalloc.stop()
+    assert peak < 26 * len(text) + (32 << 10)
+
+
+def test_a_header_out_of_proportion_is_refused_unread(tmp_path):
+    path = tmp_path / "w.safetensors"
+    text = b"{" + b" " * (2 * MAX_HEADER) + b"}"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(1 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match=r"a header of 2097154 bytes for 1048576 bytes of data; refused"):
+            read_safetensors(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_configuration_is_refused(tmp_path):
+    """It is JSON within the header's JSON, and parsed whole."""
+    (tmp_path / "w.safetensors").write_bytes(save_bytes(PARAMS, {"vit_config": "[" + "[]," * 30_000 + "1]"}))
+    with pytest.raises(CheckpointError, match="the embedded configuration is longer than 65536 bytes; refused"):
+        load_checkpoint(tmp_path / "w.safetensors")
+
+
+def test_a_wide_dtype_costs_no_more_than_it_becomes(tmp_path):
+    """Bfloat16 is widened in pieces: twice its bytes, not five times."""
+    bits = np.random.default_rng(0).integers(0, 2**16, 3_000_001, np.uint16)
+    flags = np.random.default_rng(1).integers(0, 3, 3_000_001, np.uint8)
+    entries = {"a": {"dtype": "BF16", "shape": [3_000_001], "data_offsets": [0, 6_000_002]},
+               "b": {"dtype": "BOOL", "shape": [3_000_001], "data_offsets": [6_000_002, 9_000_003]}}  # fmt: skip
+    text, path = json.dumps(entries).encode(), tmp_path / "w.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bits.tobytes() + flags.tobytes())
+    tracemalloc.start()
+    try:
+        tensors = read_safetensors(path)[0]
+        assert tracemalloc.get_traced_memory()[1] < 12_000_004 + 3_000_001 + (3 << 20)
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(tensors["a"].view(np.uint32), bits.astype(np.uint32) << 16)
+    np.testing.assert_array_equal(tensors["b"], flags != 0)
+    assert tensors["b"].dtype == np.bool_
+
+
+@pytest.mark.parametrize("text", [
+    '{"a" :\n{"shape":[2], "dtype":"F32" ,"data_offsets":[0,8]}\t}   ',
+    '{"a":{"shape":[2],"dtype":"F32","data_offsets":[0,8]}}',
+    '{"__metadata__":{"x":"{\\"y\\": [1, {}]}"},"a":{"shape":[2],"dtype":"F32","data_offsets":[0,8]}}',
+    '{"\\u0061":{"shape":[2],"dtype":"F32","data_offsets":[0,8]}}',
+])  # fmt: skip
+def test_whatever_json_may_look_like(tmp_path, text):
+    (tmp_path / "w").write_bytes(len(text).to_bytes(8, "little") + text.encode() + np.float32([1, 2]).tobytes())
+    tensors, metadata = read_safetensors(tmp_path / "w")
+    np.testing.assert_array_equal(tensors["a"], [1, 2])
+    assert metadata == ({"x": '{"y": [1, {}]}'} if "__meta" in text else {})
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ('{"a":{"shape":[0],"dtype":"U8","data_offsets":[0,0]},}', "at byte 53 no tensor is described"),
+    ('{"a":{"shape":[0],"dtype":"U8","data_offsets":[0,0]}} x', "goes on after its end, at byte 53"),
+    ('{"a":{"shape":[0],"dtype":"U8","data_offsets":[0,0]},"a":{"shape":[0],"dtype":"U8","data_offsets":[0,0]}}',
+     "the name 'a' occurs twice"),
+    ('{"a":{"shape":[0],"shape":[0],"dtype":"U8","data_offsets":[0,0]}}', "a name occurs twice"),
+    ('{"a":{"shape":[0],"dtype":"U8","data_offsets":[0,0],"more":"' + "x" * 5000 + '"}}', "described by 5057 bytes"),
+    ('{"__metadata__":{"x":1}}', "not a table of strings"), ('["a"]', "no table of tensors"),
+])  # fmt: skip
+def test_what_is_no_header(tmp_path, text, message):
+    (tmp_path / "w").write_bytes(len(text).to_bytes(8, "little") + text.encode())
+    with pytest.raises(CheckpointError, match=message):
+        read_safetensors(tmp_path / "w")
 
 
 @pytest.mark.parametrize("shape", [[2**40], [2**31, 2**31], [0, 2**62], [2**62, 0, 2**62], [1] * 64])

@@ -22,6 +22,8 @@ from vit_common.mae_config import MaeConfig
 from vit_common.params import check_params
 from vit_common.read_tensors import TensorFile, read_tensors
 
+MAX_CONFIG = 1 << 16  # bytes of a configuration embedded in a file
+
 
 def save_checkpoint(
     path: str | os.PathLike, config: ViTConfig, params: Mapping[str, np.ndarray], extra: Mapping[str, Any] | None = None
@@ -98,6 +100,8 @@ def _settings(file: TensorFile) -> dict[str, Any] | None:
     """config.json, or the configuration embedded in the file itself."""
     if file.settings is not None or "vit_config" not in file.metadata:
         return file.settings
+    if len(file.metadata["vit_config"]) > MAX_CONFIG:
+        raise CheckpointError(f"{file.name}: the embedded configuration is longer than {MAX_CONFIG} bytes; refused")
     try:
         return {"vit_config": json.loads(file.metadata["vit_config"])}
     except (ValueError, RecursionError) as error:

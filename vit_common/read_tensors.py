@@ -22,7 +22,7 @@ WEIGHT_FILES = (
 )  # fmt: skip
 WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "teacher", "net", "params")
 NPZ_CONFIG = "__vit_config__"  # a text member of the npz files written here
-JSON_LIMIT = 64 << 20
+JSON_LIMIT = 4 << 20  # config.json, or the index of shards: 21,000 labels take one of these
 TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9"  # the pickled number that opens files of torch before 1.6
 
 
