@@ -152,6 +152,12 @@ def test_older_files_of_big_vision(tmp_path):
         assert all(np.array_equal(loaded[1][name], tensors[name]) for name in tensors)
 
 
+def test_one_patch_in_big_vision(tmp_path):
+    """The class token has no position, though zero is a square number too."""
+    config = ViTConfig(**{**SIZES, **GOOGLE, "image_size": 4, "pos_embed_prefix": False})
+    assert load_checkpoint(written(tmp_path, "big_vision", config))[0] == config
+
+
 def test_blocks_of_dinov2_in_chunks(tmp_path):
     config = ViTConfig(**{**SIZES, **DINO2, "image_size": 8, "num_classes": 0, "mlp": "glu_packed",
                           "activation": "silu"})  # fmt: skip

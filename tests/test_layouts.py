@@ -203,6 +203,15 @@ def test_mixed_layouts(tmp_path):
         load_checkpoint(tmp_path / "both.npz", config=config)
 
 
+@pytest.mark.parametrize("asked", ["torchvision", "lucidrains", "google", "tutorial"])
+def test_a_layout_asked_for_that_it_is_not(tmp_path, asked):
+    config = ViTConfig(image_size=8, patch_size=4, embed_dim=12, num_heads=3, depth=1, num_classes=2)
+    np.savez(tmp_path / "w.npz", **random_tensors(config, 0))
+    message = f"named as in timm, not as in {asked}: .* leave layout= away, or give layout='timm'"
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(tmp_path / "w.npz", layout=asked, config=config)
+
+
 @pytest.mark.parametrize("layout", ["mae", "huggingface_mae"])
 def test_masked_autoencoders_with_their_decoder(tmp_path, layout):
     """A file in pre-training gives the whole autoencoder where that is asked for, else its encoder."""

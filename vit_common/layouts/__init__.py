@@ -107,6 +107,11 @@ def check_unmixed(layout: Layout, tensors: Mapping[str, np.ndarray]) -> None:
              for other, names in others.items()}  # fmt: skip
     nearest_other = max(known, key=lambda other: len(known[other]), default="")
     theirs = known.get(nearest_other, [])
+    if len(theirs) > len(strange) // 2 and not layout.fits(tensors):
+        raise CheckpointError(
+            f"the tensors are named as in {nearest_other}, not as in {layout.name}: {len(theirs)} of {len(tensors)}, "
+            f"e.g. {', '.join(theirs[:2])}; leave layout= away, or give layout={nearest_other!r}"
+        )
     if len(theirs) > len(strange) // 2:
         raise CheckpointError(
             f"mixed layouts: most tensors are named as in {layout.name}, but {len(theirs)} as in {nearest_other}: "

@@ -90,7 +90,8 @@ def big_vision_facts(tensors: Tensors) -> dict[str, Any]:
     if positions is None or positions.ndim != 3:
         return found | {"pos_embed": "sincos_2d_inclusive", "pos_embed_prefix": "cls" not in tensors}
     if "cls" in tensors:  # until 2022 it had a position of its own: one more than a square number
-        found["pos_embed_prefix"] = math.isqrt(positions.shape[1] - 1) ** 2 == positions.shape[1] - 1
+        patches = positions.shape[1] - 1
+        found["pos_embed_prefix"] = patches > 0 and math.isqrt(patches) ** 2 == patches
     return found
 
 

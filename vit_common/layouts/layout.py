@@ -182,25 +182,23 @@ class Layout:
             raise CheckpointError(
                 f"{source} has parameters that the {self.name} layout does not: {', '.join(sorted(left)[:6])}"
             )
+        expected: dict[str, tuple[int, ...]] = {}
+        for row in chosen:
+            if row.ours:
+                expected |= _their_shapes(row, spec, facts, source)
         extra = [name for name in tensors if name not in used and not re.search(self.ignored, name)]
         if missing or extra:
-            parts = [f"{len(names)} {kind}: {_listing(names)}"
-                     for kind, names in (("missing", missing), ("not part of the model", extra)) if names]  # fmt: skip
-            raise CheckpointError(f"the tensors do not fit {source} in the {self.name} layout; {'; '.join(parts)}")
+            lists = (("missing", [f"{name} {expected[name]}" for name in missing]),
+                     ("not part of the model", [f"{name} {tensors[name].shape}" for name in extra]))  # fmt: skip
+            parts = "; ".join(f"{len(names)} {kind}: {_listing(names)}" for kind, names in lists if names)
+            raise CheckpointError(f"the tensors do not fit {source} in the {self.name} layout; {parts}")
+        for name, shape in expected.items():
+            if tensors[name].shape != shape:
+                raise CheckpointError(f"tensor {name} has shape {tensors[name].shape}, but {source} expects {shape}")
         out: dict[str, np.ndarray] = {}
         for row in chosen:
-            if not row.ours:
-                continue
-            try:
-                ghosts = row.op.there([_ghost(spec[name].shape) for name in row.ours], facts)
-            except ValueError as error:
-                raise CheckpointError(f"{source} does not go with {', '.join(row.theirs)}: {error}") from error
-            for name, ghost in zip(row.theirs, ghosts, strict=True):
-                if tensors[name].shape != ghost.shape:
-                    raise CheckpointError(
-                        f"tensor {name} has shape {tensors[name].shape}, but {source} expects {ghost.shape}"
-                    )
-            out |= zip(row.ours, row.op.back([tensors[name] for name in row.theirs], facts), strict=True)
+            if row.ours:
+                out |= zip(row.ours, row.op.back([tensors[name] for name in row.theirs], facts), strict=True)
         return {name: out[name] for name in spec}
 
     def our_shapes(self, tensors: Tensors, facts: Any) -> dict[str, tuple[int, ...]]:
@@ -277,6 +275,17 @@ def _present(row: Row, tensors: Tensors, used: set[str]) -> bool:
     """Whether all tensors of a row are there, with the right number of axes, and not taken by another."""
     names = set(row.theirs)
     return names <= tensors.keys() and not names & used and row.axes in (None, tensors[row.theirs[0]].ndim)
+
+
+def _their_shapes(
+    row: Row, spec: Mapping[str, ParamSpec], facts: Any, source: str
+) -> dict[str, tuple[int, ...]]:  # fmt: skip
+    """Name -> shape of a row's tensors, without making them."""
+    try:
+        ghosts = row.op.there([_ghost(spec[name].shape) for name in row.ours], facts)
+    except ValueError as error:
+        raise CheckpointError(f"{source} does not go with {', '.join(row.theirs)}: {error}") from error
+    return {name: ghost.shape for name, ghost in zip(row.theirs, ghosts, strict=True)}
 
 
 def _ghost(shape: tuple[int, ...]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""lucidrains/vit-pytorch: ViT, through the names it has had since 2020, and SimpleViT.
+"""lucidrains/vit-pytorch: ViT, through the names it has had since 2021, and SimpleViT.
 
 Patches are flattened as (P_h, P_w, C); query, key and value have no bias; the inner width of attention is free.
 """
