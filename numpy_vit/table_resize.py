@@ -24,14 +24,17 @@ def table_resize_forward(
     A table is a picture of displacements, so it is resized as positions are, axis by axis: $t'_{ij} = \sum_{uv} R_{iu}
     C_{jv} t_{uv}$. "timm_geometric" (BEiT's own rule) lays the old displacements at the partial sums of a geometric
     series that reach the new border - dense near the patch, sparse far from it - and interpolates linearly;
-    "huggingface_bilinear" spaces them evenly. **Backward**: both matrices transposed.
+    "huggingface_bilinear" spaces them evenly, and mixes up rows and columns unless the grid is square. **Backward**:
+    both matrices transposed.
 
     Raises:
         ShapeError: the table is not that of the old grid.
     """
     (old_h, old_w), (new_h, new_w) = ((2 * h - 1, 2 * w - 1) for h, w in (old, new))
     check_shape("relative position table", table, (old_h * old_w + EXTRA, "NH"))
-    if old == new:
+    if rule == "huggingface_bilinear":  # it reads a table as that of the grid on its side
+        old_h, old_w = old_w, old_h
+    if (old_h, old_w) == (new_h, new_w):
         return table, TableResizeCache(None, None)
     rows, columns = (table_matrix(m, n, rule).astype(table.dtype) for m, n in ((new_h, old_h), (new_w, old_w)))
     return _apply(table, rows, columns), TableResizeCache(rows, columns)

@@ -21,6 +21,8 @@ def pos_resize(
 
 def table_resize(table: Bounded, old: tuple[int, int], new: tuple[int, int], rule: str) -> tuple[Bounded, Pullback]:
     r"""As of positions, on the grid of displacements; the class token's rows are copied."""
+    if rule == "huggingface_bilinear":  # reads a table as that of the grid on its side
+        old = old[1], old[0]
     if old == new:
         return table, lambda dy: {"table": dy}
     extra, sides = 3, [(2 * m - 1, 2 * n - 1) for m, n in zip(new, old, strict=True)]

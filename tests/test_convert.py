@@ -49,14 +49,48 @@ def same(a, b):
 @pytest.mark.parametrize("model", MODELS)
 def test_hugging_face_there_and_back(tmp_path, model):
     config = config_of(MODELS[model])
-    params = noisy(config)
-    save_checkpoint(tmp_path / "own", config, params)
-    convert(tmp_path / "own", tmp_path / "hub", "huggingface")
+    params = convert_own(tmp_path, config)
     back_config, back = load_checkpoint(tmp_path / "hub")
     untold = ("layer_scale", "mlp_ratio", "mlp_hidden", *OTHER_SIZES)
     same_function = {name: getattr(config, name) for name in untold}
     assert back_config.replace(**same_function) == config
     assert same(back, params)
+
+
+@pytest.mark.parametrize("model", ["vit", "deit, teacher", "dinov2", "clip"])
+def test_the_tensors_tell_the_head_where_config_json_names_no_class(tmp_path, model):
+    convert_own(tmp_path, config_of(MODELS[model]))
+    named = load_checkpoint(tmp_path / "hub")[0]
+    settings = json.loads((tmp_path / "hub" / "config.json").read_text())
+    del settings["architectures"]
+    (tmp_path / "hub" / "config.json").write_text(json.dumps(settings))
+    assert load_checkpoint(tmp_path / "hub")[0] == named
+
+
+def test_a_pooler_is_what_the_tensors_have(tmp_path):
+    config = CONFIG.replace(num_classes=0, pre_logits=7)
+    params = convert_own(tmp_path, config)
+    loaded, back = load_checkpoint(tmp_path / "hub")
+    assert (loaded.pre_logits, loaded.num_classes) == (7, 0)
+    assert same(back, params)
+    settings = json.loads((tmp_path / "hub" / "config.json").read_text())
+    (tmp_path / "hub" / "config.json").write_text(json.dumps({**settings, "pooler_act": "relu"}))
+    with pytest.raises(CheckpointError, match="pooler_act='relu'"):
+        load_checkpoint(tmp_path / "hub")
+
+
+def test_tables_that_hugging_face_would_mix_up():
+    config = config_of(MODELS["beit"]).replace(image_size=(8, 16))
+    with pytest.raises(ConfigError, match="mixes up rows and columns"):
+        huggingface_settings(config, "huggingface_beit")
+    huggingface_settings(config.replace(table_resize="huggingface_bilinear"), "huggingface_beit")
+
+
+def convert_own(folder, config: ViTConfig) -> dict[str, np.ndarray]:
+    params = noisy(config)
+    save_checkpoint(folder / "own", config, params)
+    convert(folder / "own", folder / "hub", "huggingface")
+    return params
 
 
 @pytest.mark.parametrize("layout", ["timm", "google", "google_linen", "torchvision", "mae", "dino"])

@@ -17,7 +17,9 @@ def table_resize_forward(table: Tensor, old: tuple[int, int], new: tuple[int, in
     """
     (old_h, old_w), (new_h, new_w) = ((2 * h - 1, 2 * w - 1) for h, w in (old, new))
     check_shape("relative position table", table, (old_h * old_w + EXTRA, "NH"))
-    if old == new:
+    if rule == "huggingface_bilinear":  # it reads a table as that of the grid on its side
+        old_h, old_w = old_w, old_h
+    if (old_h, old_w) == (new_h, new_w):
         return table
     rows, columns = table_matrix(new_h, old_h, rule).to(table), table_matrix(new_w, old_w, rule).to(table)
     grid = torch.einsum("iu,jv,uvh->ijh", rows, columns, table[:-EXTRA].unflatten(0, (old_h, old_w)))

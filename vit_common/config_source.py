@@ -130,8 +130,9 @@ def from_settings(settings: Mapping[str, Any], layout: Layout, tensors: Mapping[
         given = {**(vision or {}), "quick_gelu": settings["model_cfg"].get("quick_gelu", False)}
         return _guarded(lambda: from_fields(given, layout, tensors))
     elif "model_type" in settings or "vision_config" in settings:
-        config = _guarded(lambda: ViTConfig.from_huggingface(dict(settings)))
-        stated = settings.get("id2label") or settings.get("num_labels") or "projection_dim" in settings
+        named = settings.get("architectures") or [_architecture(tensors)]
+        config = _guarded(lambda: ViTConfig.from_huggingface({**settings, "architectures": named}))
+        stated = settings.get("id2label") is not None or settings.get("num_labels") or "projection_dim" in settings
         if not stated or not config.num_classes:
             config = _with_classes(config, layout, tensors)
         config = _guarded(lambda: _with_pooler(config, layout, tensors, settings.get("pooler_act", "tanh")))
@@ -209,6 +210,14 @@ def _with_classes(config: ViTConfig, layout: Layout, tensors: Mapping[str, np.nd
     facts = known_facts(config, layout)
     head = layout.our_shapes(tensors, facts).get("head.weight")
     return config.replace(num_classes=head[0]) if head and config.num_classes else config
+
+
+def _architecture(tensors: Mapping[str, np.ndarray]) -> str:
+    """The Hugging Face class with such a head, where config.json does not name it."""
+    heads = {"distillation_classifier.weight": "DeiTForImageClassificationWithTeacher",
+             "visual_projection.weight": "CLIPVisionModelWithProjection",
+             "classifier.weight": "ForImageClassification"}  # fmt: skip
+    return next((architecture for name, architecture in heads.items() if name in tensors), "")
 
 
 def _with_pooler(

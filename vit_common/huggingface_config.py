@@ -96,7 +96,7 @@ def _dinov2(values: Mapping[str, Any], architecture: str, fields: dict[str, Any]
     registers = values.get("num_register_tokens", 0)
     if registers:
         out |= {"reg_tokens": registers, "pos_embed_registers": False}
-    if fields["num_classes"]:
+    if "ForImageClassification" in architecture:
         out["pool"] = "cls_mean"
     if values.get("use_swiglu_ffn", False):
         hidden = (int(int(values["hidden_size"] * values.get("mlp_ratio", 4)) * 2 / 3) + 7) // 8 * 8
@@ -153,7 +153,7 @@ def _hidden(width: int, hidden: int) -> dict[str, Any]:
 
 
 def _labels(values: Mapping[str, Any]) -> int:
-    if values.get("id2label"):
+    if values.get("id2label") is not None:
         return len(values["id2label"])
     return int(values.get("num_labels", 2))  # the library's own default
 

@@ -98,6 +98,9 @@ def _mae(c: MaeConfig) -> dict[str, Any]:
 
 
 def _beit(c: ViTConfig) -> dict[str, Any]:
+    height, width = c.grid_size
+    if c.rel_pos_bias != "none" and height != width and c.table_resize != "huggingface_bilinear":
+        raise ConfigError("Hugging Face's beit mixes up rows and columns of relative positions on a grid not square")
     return {
         "use_relative_position_bias": c.rel_pos_bias in ("block", "both"),
         "use_shared_relative_position_bias": c.rel_pos_bias in ("shared", "both"),

@@ -39,7 +39,7 @@ class Variant:
     pos_resize: ResizeRule = "timm_bicubic"
     """how positions stored for `pos_grid` are resized to the image's grid"""
     table_resize: Literal["timm_geometric", "huggingface_bilinear"] = "timm_geometric"
-    """how relative position tables stored for `pos_grid` are"""
+    """how relative position tables stored for `pos_grid` are; Hugging Face's rule touches all that are not square"""
     dynamic_image_size: bool = False
     """images of other sizes than `image_size` are taken too, as `at_image_size` has it"""
     patch_drop_rate: float = 0.0
