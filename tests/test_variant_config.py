@@ -49,6 +49,8 @@ def test_from_huggingface_follows_the_architecture():
     clip = {"model_type": "clip_vision_model", "projection_dim": 7, "architectures": ["CLIPVisionModelWithProjection"]}
     assert ViTConfig.from_huggingface(clip).num_classes == 7
     assert not ViTConfig.from_huggingface(clip).head_bias
+    both = {"model_type": "clip", "architectures": ["CLIPModel"], "projection_dim": 7}
+    assert ViTConfig.from_huggingface({**both, "vision_config": {"projection_dim": 512}}).num_classes == 7
     names = {"0": "a", "1": "b", "2": "c"}
     labels = {"model_type": "vit", "architectures": ["ViTForImageClassification"], "id2label": names}
     assert ViTConfig.from_huggingface(labels).num_classes == 3

@@ -43,7 +43,7 @@ def huggingface_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     model_type = values.get("model_type")
     if isinstance(values.get("vision_config"), Mapping):  # the two-tower CLIP and SigLIP: their visual tower
         outer = {k: values[k] for k in ("architectures", "projection_dim", "id2label", "num_labels") if k in values}
-        values = {**outer, **values["vision_config"]}
+        values = {**values["vision_config"], **outer}  # the tower's own projection_dim is not the model's
         model_type = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}.get(str(model_type), model_type)
     if model_type not in DEFAULTS:
         raise ConfigError(f"model_type={model_type!r} is unknown here; {nearest(str(model_type), DEFAULTS)}")
