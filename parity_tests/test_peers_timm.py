@@ -1,9 +1,12 @@
-"""Every architecture of timm's four plain modules, shrunk, against timm itself."""
+"""Every architecture of timm's four plain modules, shrunk, and their arguments drawn at random, against timm itself."""
 
 import pytest
 
+from parity_tests.options import sweep
+from parity_tests.options_timm import FAMILIES, options_error
 from parity_tests.peers import import_timm
-from parity_tests.peers_timm import BOUND, errors, names
+from parity_tests.peers_timm import BOUND, RESIZED, errors, names, resized_error
+from parity_tests.training_timm import training_error
 from vit_common.timm_names import timm_names
 
 
@@ -46,3 +49,18 @@ def test_constructor_arguments_mean_what_they_mean_in_timm(timm, overrides):
 def test_rotary_arguments_mean_what_they_mean_in_timm(timm, overrides):
     worst = errors(timm, "eva02_tiny_patch14_224", overrides)
     assert max(worst.values()) <= BOUND, worst
+
+
+@pytest.mark.parametrize("check", [options_error, training_error])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_arguments_drawn_at_random(timm, family, check):
+    found = sweep(lambda seed: check(timm, family, seed), range(25))
+    assert found["cases"] > 10
+    assert not found["failed"]
+
+
+@pytest.mark.filterwarnings("ignore")  # timm's own, about itself
+@pytest.mark.parametrize(("name", "arguments", "old", "new"), RESIZED, ids=str)
+def test_a_checkpoint_at_another_image_size(timm, name, arguments, old, new):
+    """Positions, rotary tables and relative position tables, as `set_input_size` makes them."""
+    assert resized_error(timm, name, arguments, old, new) <= BOUND
