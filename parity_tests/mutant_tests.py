@@ -28,7 +28,7 @@ from parity_tests.mutations import Mutant
 from parity_tests.planting import ROOT
 
 ENGINES = "numpy_vit", "torch_vit"
-FEW, MANY = 25, 150  # examples a property
+FEW, MANY = 25, 75  # examples a property
 OWN, OTHERS = 2.0, 5.0  # seconds of tests, of the mutant's own stage and of others: what outlives them has survived
 ROUNDS = 3
 # Not these: tests of the tests and those that compare with what is installed on few machines.
@@ -102,8 +102,9 @@ class Tests:
             running = self.items
         own = [i for i in running if i.path.stem == f"test_{stem}" or f"[{stem}]" in i.name] or running[:10]
         own = self.within(OWN, own)
-        contracts = [i for i in self.items if i.path.stem.endswith("contracts")]  # of signatures: they run no function
-        others = [i for i in [*running, *contracts] if i not in own]
+        if mutant.before.startswith("def "):  # tests of signatures run no function
+            own = [*(item for item in self.items if "default" in item.name), *own]
+        others = [item for item in running if item not in own]
         return own, self.within(OTHERS, sorted(others, key=lambda i: -self.kills[_name(i)] / self.seconds(i)))
 
     def within(self, seconds: float, items: Items) -> Items:

@@ -44,7 +44,7 @@ TRANSPOSES = {"T", "mT"}
 MOVES = {"swapaxes", "transpose", "copy", "clone", "detach", "contiguous", "astype", "flatten", "expand", "to"}
 LIBRARIES = {"np", "torch", "math", "F"}
 # Calls that cannot tell: a product is a product in any order, and NumPy takes every negative size for -1.
-SYMMETRIC = {"swapaxes", "minimum", "maximum", "multiply", "add"}
+SYMMETRIC = {"swapaxes", "minimum", "maximum", "multiply", "add", "max", "min"}
 BUILTINS = {"reversed", "abs", "list", "float", "int", "sorted"}
 
 
@@ -240,7 +240,7 @@ def _constants(node: ast.Constant) -> Iterator[tuple[str, Change]]:
 
 
 def _calls(node: ast.Call) -> Iterator[tuple[str, Change]]:
-    method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+    method = node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
     if method not in SYMMETRIC and (method, len(node.args)) != ("transpose", 2):  # torch's, of two axes
         yield from _swaps(node, "args")
     for i, keyword in enumerate(node.keywords):

@@ -1,0 +1,186 @@
+"""The torch engine's functions that take the parameters as an argument, against their twins: values and gradients.
+
+The models call modules, so no test of a model reaches these.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import numpy_vit as nv
+import torch_vit as tv
+from numpy_vit.silu import sigmoid as numpy_sigmoid
+from parity_tests.strategies import normal
+from parity_tests.test_assembled import SMALL, VARIANTS, parameters
+from parity_tests.test_mae import draw, small
+from parity_tests.variants import close
+from torch_vit import to_torch
+from torch_vit.assembled import Assembled
+from torch_vit.patch_dropout import random_mask
+from torch_vit.silu import sigmoid as torch_sigmoid
+from vit_common import ViTConfig, make_masks
+from vit_common.mae_config import mae_mask
+
+Array = np.ndarray
+Named = dict[str, Array]
+variants = pytest.mark.parametrize("fields", VARIANTS, ids=lambda f: "-".join(f)[:60])
+
+
+def compare(params: Named, x: Array, ours: Callable[..., Any], back: Callable[..., Named], theirs: Callable) -> None:
+    """`ours` gives (y or several, cache), `back` the gradients from the upstream ones, `theirs` y or several."""
+    y, cache = ours(params, x)
+    outputs = y if isinstance(y, tuple) else (y,)
+    dys = [normal(100 + i, o.shape) for i, o in enumerate(outputs)]
+    grads = back(dys, cache)
+    leaves = {n: torch.from_numpy(a.copy()).requires_grad_() for n, a in {**params, "x": x}.items()}
+    truth = theirs({n: t for n, t in leaves.items() if n != "x"}, leaves["x"])
+    truths = truth if isinstance(truth, tuple) else (truth,)
+    torch.autograd.backward(truths, [torch.from_numpy(dy) for dy in dys])
+    close(dict(enumerate(outputs)), {i: t.detach().numpy() for i, t in enumerate(truths)}, np.float64, True)
+    slopes = {n: t.grad.numpy() for n, t in leaves.items() if t.grad is not None}
+    assert grads.keys() == slopes.keys()
+    close(grads, slopes, np.float64, True)
+
+
+def named(result: tuple[Array, Named]) -> Named:
+    return {"x": result[0], **result[1]}
+
+
+def chosen(params: Named, *names: str) -> Named:
+    return {n: p for n, p in params.items() if n.startswith(names)}
+
+
+HEAD = "attn_pool.", "fc_norm.", "pre_logits.", "head.", "head_dist."
+
+
+@variants
+def test_assembled(fields):
+    """The whole, what comes before the head, the blocks alone, and the head alone."""
+    config, rng = ViTConfig(**{**SMALL, **fields}), np.random.default_rng(0)
+    params, masks = parameters(config, rng), make_masks(config, 2, 1, 2)
+    drawn, images = to_torch(masks), normal(1, (2, 3, *config.image_size))
+    compare(params, images, lambda p, x: nv.assembled_forward(p, x, config, masks),
+            lambda dys, c: named(nv.assembled_backward(dys[0], c)),
+            lambda p, x: tv.assembled_forward(p, x, config, drawn))  # fmt: skip
+    body = {n: p for n, p in params.items() if not n.startswith(HEAD)}
+    compare(body, images, lambda p, x: nv.assembled_features_forward(p, x, config, masks),
+            lambda dys, c: named(nv.assembled_features_backward(dys[0], c)),
+            lambda p, x: tv.assembled_features_forward(p, x, config, drawn))  # fmt: skip
+    shared = chosen(params, "blocks.", "rope.", "rel_pos_bias.")
+    kept = int(masks["patch_drop"][0].sum()) if "patch_drop" in masks else config.num_patches
+    tokens = normal(2, (2, config.num_prefix_tokens + kept, config.embed_dim))
+    compare(shared, tokens, lambda p, x: nv.assembled_encoder_forward(p, x, config, masks),
+            lambda dys, c: named(nv.assembled_encoder_backward(dys[0], c)),
+            lambda p, x: tv.assembled_encoder_forward(p, x, config, drawn))  # fmt: skip
+    compare(chosen(params, *HEAD), tokens, lambda p, x: nv.assembled_head_forward(p, x, config),
+            lambda dys, c: named(nv.assembled_head_backward(dys[0], c)),
+            lambda p, x: tv.assembled_head_forward(p, x, config))  # fmt: skip
+
+
+@pytest.mark.parametrize("padding", [False, True])
+def test_masks_of_attention_join_the_shared_bias(padding):
+    config = ViTConfig(**{**SMALL, "rel_pos_bias": "shared"})
+    params = chosen(parameters(config, np.random.default_rng(0)), "blocks.", "rel_pos_bias.")
+    masks = {"attn_mask": normal(3, (1, 1, config.num_tokens, config.num_tokens))}
+    if padding:
+        masks["padding_mask"] = np.arange(2 * config.num_patches).reshape(2, -1) % 3 > 0
+    compare(params, normal(2, (2, config.num_tokens, config.embed_dim)),
+            lambda p, x: nv.assembled_encoder_forward(p, x, config, masks),
+            lambda dys, c: named(nv.assembled_encoder_backward(dys[0], c)),
+            lambda p, x: tv.assembled_encoder_forward(p, x, config, to_torch(masks)))  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", ["fused", "fused without biases", "query and value bias", "apart", "apart, no bias"])
+def test_qkv_project(layout):
+    heads, shapes = ((3, 1, 1) if "apart" in layout else (3, 3, 3)), {}
+    if "apart" in layout:
+        for name, count in zip(("q_proj", "k_proj", "v_proj"), heads, strict=True):
+            shapes |= {f"{name}.weight": (2 * count, 5)} | ({} if "no" in layout else {f"{name}.bias": (2 * count,)})
+    else:
+        shapes = {"qkv.weight": (18, 5)} | ({"qkv.bias": (18,)} if layout == "fused" else {})
+        shapes |= {"q_bias": (6,), "v_bias": (6,)} if "query" in layout else {}
+    params = {name: normal(i, shape) for i, (name, shape) in enumerate(shapes.items())}
+    compare(params, normal(9, (2, 4, 5)), lambda p, x: nv.qkv_project_forward(p, x, heads),
+            lambda dys, c: named(nv.qkv_project_backward(*dys, c)),
+            lambda p, x: tv.qkv_project_forward(p, x, heads))  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", [{"qk_norm": True}, {"qk_norm": True, "norm": "rms"}, {"rope": "axial"},
+                                    {"rope": "axial", "rope_half": True, "qk_norm": True}, {}], ids=str)  # fmt: skip
+def test_qk_positions(fields):
+    """Query and key as one array, so that one comparison holds both."""
+    config = ViTConfig(**{**SMALL, **fields})
+    table = nv.rope_table(config) if config.rope == "axial" else (None, None)
+    norms = ("weight", "bias") if config.norm == "layer" else ("weight",)
+    names = [f"{part}_norm.{n}" for part in "qk" for n in norms] if config.qk_norm else []
+    params = {name: normal(i, (config.head_dim,)) for i, name in enumerate(names)}
+    ours = nv.Positions(0, *table)
+    theirs = tv.Positions(0, *(t if t is None else torch.from_numpy(t) for t in table))
+
+    def forward(p, x):
+        q, k, cache = nv.qk_positions_forward(p, x[0], x[1], config, ours)
+        return (q, k), cache
+
+    def backward(dys, cache):
+        dq, dk, _, _, grads = nv.qk_positions_backward(*dys, cache)
+        return {"x": np.stack((dq, dk)), **grads}
+
+    x = normal(9, (2, 2, 2, config.num_tokens, config.head_dim))
+    compare(params, x, forward, backward, lambda p, t: tv.qk_positions_forward(p, t[0], t[1], config, theirs))
+
+
+@pytest.mark.parametrize("body", ["attn", "mlp"])
+@pytest.mark.parametrize("fields", [{"layer_scale": 0.1}, {"block": "res_post", "norm": "rms"}, {"mlp": "glu"}],
+                         ids=str)  # fmt: skip
+def test_branch(fields, body):
+    config = ViTConfig(**{**SMALL, **fields, "drop_path_rate": 0.3, "proj_drop_rate": 0.2})
+    norm, scale, path = ("norm1", "ls1.gamma", "drop_path1") if body == "attn" else ("norm2", "ls2.gamma", "drop_path2")
+    params = parameters(config, np.random.default_rng(0))
+    params = {n.removeprefix("blocks.1."): p for n, p in params.items() if n.startswith("blocks.1.")}
+    params = chosen(params, norm, scale, body)
+    masks = make_masks(config, 2, 1, 2)
+    masks = {n.removeprefix("blocks.1."): m for n, m in masks.items() if n.startswith("blocks.1.")}
+    names, rate = (norm, body, scale, path), 0.3
+    compare(params, normal(9, (2, config.num_tokens, config.embed_dim)),
+            lambda p, x: nv.branch_forward(p, x, config, nv.BranchNames(*names), nv.Positions(1), rate, masks),
+            lambda dys, c: (lambda dx, _, grads: {"x": dx, **grads})(*nv.branch_backward(dys[0], c)),
+            lambda p, x: tv.branch_forward(p, x, config, tv.BranchNames(*names), tv.Positions(1), rate,
+                                           to_torch(masks)))  # fmt: skip
+    assert path in masks
+
+
+def test_mae():
+    config = small()
+    params, mask, images = draw(config), mae_mask(config, 2, 0, 0), normal(1, (2, 3, 16, 24))
+    (loss, prediction), _ = nv.mae_forward(params, images, config, mask)
+    theirs = tv.mae_forward(to_torch(params), torch.from_numpy(images), config, torch.from_numpy(mask))
+    close({0: loss, 1: prediction}, {i: t.numpy() for i, t in enumerate(theirs)}, np.float64, True)
+
+
+def test_sigmoid():
+    x = normal(0, (3, 4))
+    close({0: numpy_sigmoid(x)}, {0: torch_sigmoid(torch.from_numpy(x)).numpy()}, np.float64, True)
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(0.0, 8), (0.3, 5), (0.5, 4), (0.99, 1)])
+def test_patches_that_torch_keeps_by_itself(rate, kept):
+    """As many in each image, and not the same ones in all."""
+    torch.manual_seed(0)
+    mask = random_mask(20, 8, rate, torch.device("cpu"))
+    assert mask.dtype == torch.bool
+    assert mask.shape == (20, 8)
+    assert set(mask.sum(dim=1).tolist()) == {kept}
+    assert kept == 8 or len({tuple(row) for row in mask.tolist()}) > 1
+
+
+def test_patches_are_dropped_in_train_mode_only():
+    config = ViTConfig(**{**SMALL, "patch_drop_rate": 0.5})
+    model = Assembled(config).double()
+    model.load_state_dict(to_torch(parameters(config, np.random.default_rng(0))))
+    images = torch.from_numpy(normal(0, (2, 3, 16, 24)))
+    with torch.no_grad():
+        assert model.train().features(images).shape[1] == 1 + 3
+        assert model.eval().features(images).shape[1] == 1 + 6
