@@ -95,11 +95,18 @@ def test_split_covers_once(count, workers):
     assert len(shares) == max(1, min(count, workers))
 
 
-def test_a_common_attention_mask_is_not_split():
-    common, own = np.ones((2, 2), bool), np.ones((4, 1, 2, 2), bool)
-    assert data_parallel.share_of({"attn_mask": common}, slice(0, 1))["attn_mask"] is common
-    shared = data_parallel.share_of({"attn_mask": own, "drop_path1": np.ones(4, bool)}, slice(1, 3))
-    assert [len(mask) for mask in shared.values()] == [2, 2]
+@pytest.mark.parametrize(
+    ("module", "ones"), [(data_parallel, np.ones), (torch_parallel, torch.ones)], ids=["numpy", "torch"]
+)
+def test_a_common_attention_mask_is_not_split(module, ones):
+    for shape in ((2, 2), (1, 2, 2), (1, 1, 2, 2)):
+        common = ones(shape)
+        assert module.share_of({"attn_mask": common}, slice(1, 2))["attn_mask"] is common
+    masks = {"attn_mask": ones((4, 1, 2, 2)), "drop_path1": ones(4), "pos_drop": ones((4, 3, 2))}
+    shared = module.share_of(masks, slice(1, 3))
+    assert list(shared) == list(masks)
+    assert [len(mask) for mask in shared.values()] == [2, 2, 2]
+    assert module.share_of(None, slice(0, 1)) == {}
 
 
 def test_an_error_in_one_share_comes_out():

@@ -49,9 +49,9 @@ def test_bad_labels(engine):
     module, wrap = (harness.ENGINE, np.asarray) if engine == "numpy" else (torch_vit, torch.from_numpy)
     forward = harness.stage_function(module, "cross_entropy_forward")
     logits = wrap(normal(0, (3, 4)))
-    for bad in ([0, 4, 1], [0, -1, 1]):
-        with pytest.raises(RangeError, match=r"label -?\d+ is outside 0..3"):
-            forward(logits, wrap(np.array(bad)))
+    for bad in (4, -1):
+        with pytest.raises(RangeError, match=f"label {bad} is outside 0..3"):
+            forward(logits, wrap(np.array([0, bad, 3])))
     for dtype in (np.float64, bool):
         with pytest.raises(DtypeError, match="expected integers"):
             forward(logits, wrap(np.array([0, 1, 1], dtype)))
