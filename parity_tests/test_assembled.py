@@ -28,6 +28,7 @@ VARIANTS = [
     {"pool": "cls_mean", "fc_norm": True, "dist_token": True, "head_softmax": True, "final_norm": False,
      "activation": "gelu_tanh"},
     {"dist_token": True, "dist_head": True, "activation": "silu"},
+    {"dist_token": True, "dist_head": True, "head_bias": False, "num_classes": 3},
     {"attn_proj": False, "qkv_bias": "qv", "mlp_bias": False, "activation": "quick_gelu", "proj_bias": False},
     {"patch_crop": True, "image_size": (19, 30), "pool": "max"},
     {"pos_embed": "none", "qkv_bias": "none", "pre_norm": True},
@@ -97,6 +98,8 @@ def test_both_engines_agree_in_every_intermediate_and_gradient(fields):
     low, low_cache = numpy_vit.vit_forward(small, images.astype(np.float32), config, masks)
     low_gx, low_grads = numpy_vit.vit_backward(dlogits.astype(np.float32), low_cache)
     assert {low.dtype, low_gx.dtype, *(g.dtype for g in low_grads.values())} == {np.dtype(np.float32)}
+    single = model.float()(torch.from_numpy(images.astype(np.float32)), torch_vit.to_torch(masks))
+    close({0: single.detach().numpy(), 1: low}, {0: logits, 1: logits}, np.float32, False)
 
 
 @pytest.mark.parametrize("fields", VARIANTS, ids=lambda f: "-".join(f)[:60])

@@ -81,8 +81,9 @@ def test_assembled(fields):
 
 
 @pytest.mark.parametrize("padding", [False, True])
-def test_masks_of_attention_join_the_shared_bias(padding):
-    config = ViTConfig(**{**SMALL, "rel_pos_bias": "shared"})
+@pytest.mark.parametrize("where", ["shared", "block", "both"])
+def test_masks_of_attention_join_the_relative_bias(where, padding):
+    config = ViTConfig(**{**SMALL, "rel_pos_bias": where})
     params = chosen(parameters(config, np.random.default_rng(0)), "blocks.", "rel_pos_bias.")
     masks = {"attn_mask": normal(3, (1, 1, config.num_tokens, config.num_tokens))}
     if padding:
