@@ -3,6 +3,8 @@
 The models call modules, so no test of a model reaches these.
 """
 
+import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +55,11 @@ def chosen(params: Named, *names: str) -> Named:
     return {n: p for n, p in params.items() if n.startswith(names)}
 
 
+DEFAULTS = {"layer": 0, "drop_path_rate": 0.0, "attention": "fused"}
+MODULES = [("assembled", "Assembled"), ("assembled_attention", "AssembledAttention"), ("mae", "Mae"),
+           ("assembled_block", "AssembledBlock"), ("assembled_encoder", "AssembledEncoder"),
+           ("attention_pool", "AttentionPool"), ("parallel_block", "ParallelBlock"),
+           ("parallel_things_block", "ParallelThingsBlock")]  # fmt: skip
 HEAD = "attn_pool.", "fc_norm.", "pre_logits.", "head.", "head_dist."
 
 
@@ -185,3 +192,25 @@ def test_patches_are_dropped_in_train_mode_only():
     with torch.no_grad():
         assert model.train().features(images).shape[1] == 1 + 3
         assert model.eval().features(images).shape[1] == 1 + 6
+
+
+DEVICES = [{}, {"pos_embed": "sincos_2d", "reg_tokens": 1}, {"rope": "axial"}, {"rope": "mixed"},
+           {"rel_pos_bias": "both"}, {"pool": "map"}, {"pos_grid": (3, 3)}]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", DEVICES, ids=str)
+def test_everything_is_computed_where_the_input_is(fields):
+    """On torch's meta device, which refuses whatever is made elsewhere; masks and all are drawn there too."""
+    rates = {"pos_drop_rate": 0.1, "attn_drop_rate": 0.2, "proj_drop_rate": 0.1, "drop_path_rate": 0.3}
+    model = tv.VisionTransformer(ViTConfig(**{**SMALL, **fields, **rates}), seed=None).to("meta")
+    assert model.train()(torch.empty(2, 3, 16, 24, device="meta")).device.type == "meta"
+    assert random_mask(2, 3, 0.5, torch.device("meta")).device.type == "meta"
+
+
+def test_defaults_of_the_modules():
+    """The first block, nothing dropped, and the fast attention, unless asked for."""
+    modules = [getattr(importlib.import_module(f"torch_vit.{stage}"), name) for stage, name in MODULES]
+    for module in modules:
+        for name, parameter in inspect.signature(module).parameters.items():
+            if name in DEFAULTS:
+                assert parameter.default == DEFAULTS[name], (module, name)

@@ -105,6 +105,11 @@ def test_padding_that_is_refused(bias, wrap, dtype):
         bias(None, wrap(SEEN.astype(np.int64)), 1, dtype)
     with pytest.raises(RangeError, match="may read no key"):
         bias(None, wrap(SEEN & ~SEEN), 0, dtype)
+    mask = np.ones((3, 3), bool)
+    mask[1] = False
+    for one in (mask, np.where(mask, 0.5, -np.inf)):  # one query of three
+        with pytest.raises(RangeError, match="may read no key"):
+            bias(wrap(one), None, 0, dtype)
     assert bias(None, wrap(SEEN & ~SEEN), 1, dtype).shape == (2, 1, 1, 4)  # the prefix token is still there
     assert bias(None, None, 1, dtype) is None
 
