@@ -18,7 +18,8 @@ from numpy_vit.silu import sigmoid as numpy_sigmoid
 from parity_tests.strategies import normal
 from parity_tests.test_assembled import SMALL, VARIANTS, parameters
 from parity_tests.test_mae import draw, small
-from parity_tests.variants import close
+from parity_tests.tolerances import gamma, unit_roundoff
+from parity_tests.variants import ROUNDS, close
 from torch_vit import to_torch
 from torch_vit.assembled import Assembled
 from torch_vit.patch_dropout import random_mask
@@ -26,6 +27,7 @@ from torch_vit.silu import sigmoid as torch_sigmoid
 from vit_common import ViTConfig, make_masks
 from vit_common.mae_config import mae_mask
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's own, in torch.func.jvp
 Array = np.ndarray
 Named = dict[str, Array]
 variants = pytest.mark.parametrize("fields", VARIANTS, ids=lambda f: "-".join(f)[:60])
@@ -45,6 +47,13 @@ def compare(params: Named, x: Array, ours: Callable[..., Any], back: Callable[..
     slopes = {n: t.grad.numpy() for n, t in leaves.items() if t.grad is not None}
     assert grads.keys() == slopes.keys()
     close(grads, slopes, np.float64, True)
+    along = normal(200, x.shape)  # forward mode: the functions write attention out, for the fused kernel has none
+    constant = {n: torch.from_numpy(p) for n, p in params.items()}
+    _, tangent = torch.func.jvp(lambda t: theirs(constant, t), (torch.from_numpy(x),), (torch.from_numpy(along),))
+    tangents = tangent if isinstance(tangent, tuple) else (tangent,)
+    left = [dy * t.numpy() for dy, t in zip(dys, tangents, strict=True)]
+    terms = np.concatenate([part.reshape(-1) for part in (*left, -grads["x"] * along)])
+    assert abs(terms.sum()) <= ROUNDS * gamma(terms.size, unit_roundoff(np.float64)) * np.abs(terms).sum()
 
 
 def named(result: tuple[Array, Named]) -> Named:
