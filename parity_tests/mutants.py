@@ -68,6 +68,13 @@ def summarise(all_mutants: Iterable[Mutant], results: Results) -> dict[str, dict
     return table
 
 
+def survivors(all_mutants: Iterable[Mutant], results: Results) -> list[Mutant]:
+    """Those that survived without being listed as equivalent."""
+    reasons = equivalent()
+    lives = {where for where, result in results.items() if not result["killed"] and where[1] not in reasons}
+    return [m for m in all_mutants if (m.file, m.key) in lives]
+
+
 def share(row: dict[str, int]) -> str:
     """Killed, of the mutants that were run and could be noticed."""
     countable = row["mutants"] - row["not run"] - row["equivalent"]
@@ -89,31 +96,30 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sample", type=int, help="only so many mutants, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of that draw")
     parser.add_argument("--fresh", action="store_true", help="run again what earlier runs judged")
-    parser.add_argument("--again", action="store_true", help="run survivors again, after the tests have changed")
+    parser.add_argument("--again", action="store_true", help="run the known survivors again, and nothing else")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--report", action="store_true", help="run nothing: say what is known")
     options = parser.parse_args(arguments)
     files = options.file or sources()
     chosen = [m for file in files for m in mutants(file, (ROOT / file).read_text())]
     if options.sample:
+        reasons = equivalent()
+        chosen = [m for m in chosen if m.key not in reasons]
         chosen = sorted(chosen, key=lambda m: random.Random(f"{options.seed} {m.key}").random())[: options.sample]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "results.jsonl") if options.sample else RESULTS
-        reasons, done = equivalent(), {} if options.fresh else known(path)
-        if options.again:
-            done = {where: result for where, result in done.items() if result["killed"] or where[1] in reasons}
+        done = {} if options.fresh else known(path)
+        todo = survivors(chosen, done) if options.again else [m for m in chosen if (m.file, m.key) not in done]
         if not options.report:
-            run_all([m for m in chosen if (m.file, m.key) not in done], path, options.workers, all_tests=options.sample)
+            run_all(todo, path, options.workers, all_tests=bool(options.sample))
         results = known(path)
-    table = summarise(chosen, results)
+    table, alive = summarise(chosen, results), survivors(chosen, results)
     print(report(table))
-    alive = {where for where, result in results.items() if not result["killed"] and where[1] not in reasons}
-    survivors = [m for m in chosen if (m.file, m.key) in alive]
-    for m in survivors:
+    for m in alive:
         print(f"survived: {m.file}:{m.line} {m.key} {m.kind}: {m.before}  ->  {m.after}")
     if not options.file and not options.sample:
         SCORE.write_text(json.dumps(table, indent=1) + "\n")
-    return 1 if survivors else 0
+    return 1 if alive else 0
 
 
 def run_all(todo: list[Mutant], path: Path, workers: int, all_tests: bool) -> None:

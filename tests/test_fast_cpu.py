@@ -122,3 +122,25 @@ def test_the_rule_of_the_fast_path(monkeypatch):
         assert fast_cpu.available("auto") is (amd and avx512 and fast_cpu.available("on"))
     monkeypatch.setattr(fast_cpu.torch.ops, "mkldnn", SimpleNamespace())
     assert not fast_cpu.available("on")  # an older or a stripped torch: the usual way, no error
+
+
+@needs_onednn
+def test_shapes_that_the_operators_declare():
+    """What torch.compile goes by, which looks into neither of them."""
+    x, weight = torch.empty(2, 3, 5, device="meta"), torch.empty(4, 5, device="meta")
+    for post in ("none", "gelu"):
+        assert fast_cpu._product(x, weight, None, post).shape == (2, 3, 4)
+    drows, rows = torch.empty(6, 4, device="meta"), torch.empty(6, 5, device="meta")
+    assert [g.shape for g in fast_cpu._weight_gradient(drows, rows, weight)] == [(4, 5), (4,)]
+
+
+def test_whose_processor_it_is(monkeypatch, tmp_path):
+    """Linux's word on it; where there is none, Python's."""
+    info = tmp_path / "cpuinfo"
+    monkeypatch.setattr(fast_cpu, "Path", lambda path: {"/proc/cpuinfo": info}[path])
+    for python in ("AMD64 Family 25 Model 33, AuthenticAMD", "Intel64 Family 6 Model 158, GenuineIntel"):
+        monkeypatch.setattr(fast_cpu.platform, "processor", lambda python=python: python)
+        assert fast_cpu._is_amd() == ("AuthenticAMD" in python)
+    for maker in ("AuthenticAMD", "GenuineIntel"):
+        info.write_text(f"processor\t: 0\nvendor_id\t: {maker}\n")
+        assert fast_cpu._is_amd() == (maker == "AuthenticAMD")
