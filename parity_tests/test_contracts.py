@@ -42,7 +42,8 @@ def test_defaults_that_stand_in_print():
     assert defaults("attention_forward") == {"drop_rate": 0.0}
     assert defaults("encoder_block_forward") == {"drop_path_rate": 0.0}
     assert defaults("cross_entropy_forward") == {"label_smoothing": 0.0}
-    assert defaults("cross_entropy_backward") == {"dloss": 1.0}
+    for loss in ("cross_entropy", "mae_loss", "mae"):
+        assert defaults(f"{loss}_backward") == {"dloss": 1.0}
     assert defaults("pool_forward") == {"pool": "cls", "prefix": 1}
 
 

@@ -223,3 +223,14 @@ def test_defaults_of_the_modules():
         for name, parameter in inspect.signature(module).parameters.items():
             if name in DEFAULTS:
                 assert parameter.default == DEFAULTS[name], (module, name)
+
+
+@pytest.mark.parametrize("fields", [{}, {"norm": "rms"}, {"block": "parallel"}, {"pool": "map"}, {"attention": "diff"}],
+                         ids=str)  # fmt: skip
+def test_only_explicit_attention_writes_its_scores_out(fields):
+    config = ViTConfig(**{**SMALL, **fields})
+    for attention, each in (("fused", 0), ("explicit", 2 if config.attention == "diff" else 1)):
+        with tv.Tape(model := tv.VisionTransformer(config, attention)) as tape:
+            model(torch.zeros(1, 3, 16, 24))
+        places = each * (config.depth + (config.pool == "map"))
+        assert [sum(name.endswith(kind) for name in tape.values) for kind in ("scores", "probs")] == [places, places]
