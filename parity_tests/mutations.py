@@ -176,6 +176,14 @@ def _swaps(node: ast.AST, field: str) -> Iterator[tuple[str, Change]]:
             yield "exchange", _swap(field, i)
 
 
+def _is_set(parent: ast.AST) -> bool:
+    """Whether a tuple here names axes to sum over, in whatever order."""
+    match parent:
+        case ast.keyword(arg="axis" | "dim") | ast.Call(func=ast.Attribute(attr="sum" | "mean")):
+            return True
+    return False
+
+
 def _is_minus_one(node: ast.AST) -> bool:
     return isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and ast.unparse(node) == "-1"
 
@@ -219,7 +227,7 @@ def _changes(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Iterator[tuple[s
                 yield "slice", _set(upper=None)
         case ast.Attribute(attr=attr) if attr in TRANSPOSES:
             yield "transpose", lambda n: n.value
-        case ast.Tuple(ctx=ast.Load()) if not isinstance(parents[node], ast.Subscript):
+        case ast.Tuple(ctx=ast.Load()) if not isinstance(parents[node], ast.Subscript) and not _is_set(parents[node]):
             yield from _swaps(node, "elts")
         case ast.Call():
             yield from _calls(node)
