@@ -19,6 +19,7 @@ SHRINK = 2.0  # a power of two: the steps are exact
 ROWS = 14
 FIRST = 0.25  # of the inputs' own size
 SAFETY = 10.0  # Ridders' estimate is of the error's order, not a bound on it; a wrong gradient is off by far more
+PER_ROW = {"layer_norm", "rms_norm", "norm"}  # curved on the scale of a row's own size, which may be far below others
 EXPONENTIAL = {"softmax", "cross_entropy", "gelu", "attention"}  # curved on a scale of 1, however large their input
 
 
@@ -59,7 +60,8 @@ def check_richardson(stage: Stage, case: Case, seed: int) -> None:
     dy = harness.upstream(y, seed)
     grads = stage.backward(harness.ENGINE, dy, cache, arrays)
     most = 1.0 if stage.name in EXPONENTIAL else np.inf
-    directions = {n: direction(a, seed + 1 + i, most) for i, (n, a) in enumerate(arrays.items())}
+    per = -1 if stage.name in PER_ROW else None
+    directions = {n: direction(a, seed + 1 + i, most, per) for i, (n, a) in enumerate(arrays.items())}
     bound = harness.derive_bounds(stage, case, np.float64, dy)
 
     def value(t: float) -> float:
@@ -77,9 +79,10 @@ def check_richardson(stage: Stage, case: Case, seed: int) -> None:
     assert_close(stage, left, right, SAFETY * error + right_error(grads, directions, bound))
 
 
-def direction(a: Array, seed: int, most: float) -> Array:
-    """Random, of the array's own size, so that no input's share is lost beside another's; at most `most`."""
-    return strategies.normal(seed, a.shape) * min(float(np.max(np.abs(a), initial=0.0)) or 1.0, most)
+def direction(a: Array, seed: int, most: float, axis: int | None = None) -> Array:
+    """Random, of the array's own size (with `axis`: each row's), so that no input's share is lost; at most `most`."""
+    size = np.max(np.abs(a), axis=axis, keepdims=True, initial=0.0)
+    return strategies.normal(seed, a.shape) * np.minimum(np.where(size > 0, size, 1.0), most)
 
 
 def right_error(grads: Named, directions: Named, bound: Named) -> float:
