@@ -59,9 +59,8 @@ ARGUMENTS = Arguments("open_clip", {
     "ls_init_value": ignored, "no_ln_pre": ignored, "pos_embed_type": ignored, "block_type": ignored,
     "qk_norm": ignored, "scale_attn_inner": ignored, "scale_fc": ignored,
     # not built here
-    **{name: only(name, False) for name in ("attentional_pool", "output_tokens", "scaled_cosine_attn", "scale_heads",
-                                            "scale_attn")},
-    "attn_pooler_queries": ignored, "attn_pooler_heads": ignored,
+    **{name: only(name, False) for name in ("attentional_pool", "scaled_cosine_attn", "scale_heads", "scale_attn")},
+    "output_tokens": ignored, "attn_pooler_queries": ignored, "attn_pooler_heads": ignored,
 }, {"activation": "gelu", "pool": "cls"})  # fmt: skip
 OPENAI = {"input_resolution": "image_size"}
 
