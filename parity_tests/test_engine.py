@@ -61,6 +61,16 @@ def test_a_state_goes_from_one_engine_to_the_other(optimizer, dtype):
             assert state["optim/step"] == 2
 
 
+@optimizers
+def test_both_engines_take_the_same_steps(optimizer):
+    """Two of them; test_trajectory.py takes hundreds, against controls."""
+    recipe = RECIPE.replace(optimizer=optimizer)
+    ours, theirs = (started(engine, recipe, 2).state() for engine in ENGINES.values())
+    counts = [state.pop("optim/step", 0) for state in (ours, theirs)]
+    assert counts[0] == counts[1]
+    close(ours, theirs, np.float64, True)
+
+
 @both
 def test_what_comes_out_and_goes_in_is_copied(engine):
     made = started(engine, steps=1)

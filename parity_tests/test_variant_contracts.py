@@ -87,8 +87,9 @@ def test_masks_that_are_refused(case, engine, wrap):
         getattr(engine, f"{stage}_forward")(*arrays(before, wrap), wrap(mask), *after)
 
 
-def test_masks_of_two_axes_only():
+def test_masks_of_two_axes_that_keep_one_at_least():
     for places, wrap in ((numpy_kept_places, np.asarray), (torch_kept_places, torch.from_numpy)):
+        assert places(wrap(SEEN & SEEN[::-1])).tolist() == [[2], [2]]
         with pytest.raises(ShapeError, match="patch_drop mask"):
             places(wrap(SEEN[:, :, None]))
 
