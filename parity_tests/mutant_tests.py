@@ -95,7 +95,7 @@ class Tests:
         return self.of(item).seconds
 
     def meeting(self, mutant: Mutant) -> tuple[Items, Items]:
-        """(tests of its own stage, the quickest first; others that run its function, those that found most first)."""
+        """(tests of its own stage, others that run its function): first those that are quick or find much."""
         stem = Path(mutant.file).stem
         running = self.running.get(f"{mutant.file}|{mutant.function}") or self.running.get(mutant.file, [])
         if not self.traits:
@@ -105,7 +105,10 @@ class Tests:
         if mutant.before.startswith("def "):  # tests of signatures run no function
             own = [*(item for item in self.items if "default" in item.name), *own]
         others = [item for item in running if item not in own]
-        return own, self.within(OTHERS, sorted(others, key=lambda i: -self.kills[_name(i)] / self.seconds(i)))
+        return own, self.within(OTHERS, sorted(others, key=self.seconds_a_kill))
+
+    def seconds_a_kill(self, item: pytest.Item) -> float:
+        return self.seconds(item) / (1 + self.kills[_name(item)])
 
     def within(self, seconds: float, items: Items) -> Items:
         """As many as take so long altogether, one at least; all where their time is not known."""

@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sample", type=int, help="only so many mutants, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of that draw")
     parser.add_argument("--fresh", action="store_true", help="run again what earlier runs judged")
-    parser.add_argument("--again", action="store_true", help="run the known survivors again, and nothing else")
+    parser.add_argument("--again", action="store_true", help="run the known survivors again, before the others")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--report", action="store_true", help="run nothing: say what is known")
     options = parser.parse_args(arguments)
@@ -109,7 +109,10 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "results.jsonl") if options.sample else RESULTS
         done = {} if options.fresh else known(path)
-        todo = survivors(chosen, done) if options.again else [m for m in chosen if (m.file, m.key) not in done]
+        todo = [m for m in chosen if (m.file, m.key) not in done]
+        random.Random(0).shuffle(todo)  # what a run has done when it is broken off is then a fair sample
+        if options.again:
+            todo = survivors(chosen, done) + todo
         if not options.report:
             run_all(todo, path, options.workers, all_tests=bool(options.sample))
         results = known(path)
@@ -138,7 +141,6 @@ def run_all(todo: list[Mutant], path: Path, workers: int, all_tests: bool) -> No
         for child in children:
             os.waitpid(child, 0)
 
-    random.Random(0).shuffle(todo)  # what a run has done when it is broken off is then a fair sample
     path.parent.mkdir(exist_ok=True)
     if todo:
         warm_up()

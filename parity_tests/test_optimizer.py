@@ -10,6 +10,7 @@ import torch_vit
 from parity_tests import harness
 from parity_tests.strategies import dtypes, normal, scales, seeds
 from parity_tests.tolerances import unit_roundoff
+from torch_vit.optimizer import parameter_groups
 from vit_common import CheckpointError, RangeError
 
 SHAPES = {"blocks.0.attn.qkv.weight": (3, 4), "norm.bias": (4,), "cls_token": (1, 1, 4)}
@@ -114,3 +115,19 @@ def test_errors(module):
     for norm in (0.0, -1.0, float("nan")):
         with pytest.raises(RangeError, match="must be positive"):
             harness.stage_function(module, "clip_grad_norm")(params, norm)
+
+
+def test_parameter_groups():
+    """Those that decay, those that do not, no empty group; any iterable will do, one that can be read once as well."""
+    tensors = {name: torch.zeros(shape) for name, shape in SHAPES.items()}
+    weight, bias, token = tensors.values()
+    for decay, want in [
+        (DECAY, [([weight], 0.3), ([bias, token], 0.0)]),
+        (None, [([weight, bias, token], 0.3)]),
+        (dict.fromkeys(DECAY, False), [([weight, bias, token], 0.0)]),
+    ]:
+        groups = parameter_groups(iter(tensors.items()), 0.3, decay)
+        assert [set(group) for group in groups] == [{"params", "weight_decay"}] * len(want)
+        for group, (members, rate) in zip(groups, want, strict=True):
+            assert group["weight_decay"] == rate
+            assert all(a is b for a, b in zip(group["params"], members, strict=True))
