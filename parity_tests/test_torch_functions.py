@@ -232,5 +232,6 @@ def test_only_explicit_attention_writes_its_scores_out(fields):
     for attention, each in (("fused", 0), ("explicit", 2 if config.attention == "diff" else 1)):
         with tv.Tape(model := tv.VisionTransformer(config, attention)) as tape:
             model(torch.zeros(1, 3, 16, 24))
+        assert not any(module._forward_hooks for module in model.modules())  # the tape is off
         places = each * (config.depth + (config.pool == "map"))
         assert [sum(name.endswith(kind) for name in tape.values) for kind in ("scores", "probs")] == [places, places]

@@ -144,3 +144,13 @@ def test_whose_processor_it_is(monkeypatch, tmp_path):
     for maker in ("AuthenticAMD", "GenuineIntel"):
         info.write_text(f"processor\t: 0\nvendor_id\t: {maker}\n")
         assert fast_cpu._is_amd() == (maker == "AuthenticAMD")
+
+
+def test_what_it_takes_to_be_available():
+    """The environment says on, off or auto; the two operators are looked for by name."""
+    here = torch.backends.mkldnn.is_available()
+    here &= hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    here &= hasattr(torch.ops.aten, "mkldnn_linear_backward_weights")
+    assert fast_cpu.available("on") == here
+    assert fast_cpu.available("auto") == (here and fast_cpu._is_amd())
+    assert not fast_cpu.available("off")
