@@ -11,6 +11,7 @@ from parity_tests.tolerances import Bounded, concatenate
 
 
 def activated_mlp(params: Grads, x: Bounded, config, masks=None) -> tuple[Bounded, Pullback]:
+    r"""Linear, the activation named, dropout, perhaps a norm, linear, dropout."""
     masks = masks or {}
     hidden, fc1 = linear(x, params["fc1.weight"], params.get("fc1.bias"))
     act, phi = leaves.activation(hidden, config.activation)
@@ -19,6 +20,7 @@ def activated_mlp(params: Grads, x: Bounded, config, masks=None) -> tuple[Bounde
 
 
 def gated_mlp(params: Grads, x: Bounded, config, masks=None) -> tuple[Bounded, Pullback]:
+    r"""Two linear maps of one x, one rounding for their product; back, each factor gets a product with the other."""
     masks, packed = masks or {}, "fc1.weight" in params
     names = ("fc1",) if packed else ("fc1_g", "fc1_x")
     maps = [linear(x, params[f"{n}.weight"], params.get(f"{n}.bias")) for n in names]
@@ -40,6 +42,7 @@ def gated_mlp(params: Grads, x: Bounded, config, masks=None) -> tuple[Bounded, P
 
 
 def _mlp_tail(params: Grads, act: Bounded, config, masks) -> tuple[Bounded, Pullback]:
+    r"""Dropout, the norm if there is one, linear, dropout."""
     inner, drop1 = dropout(act, masks.get("drop1"), config.proj_drop_rate)
     stages = [("", drop1)]
     if "norm.weight" in params:
@@ -120,6 +123,7 @@ def heads_attend(params: Grads, q: Bounded, k: Bounded, v: Bounded, config, posi
 
 
 def assembled_attention(params: Grads, x: Bounded, config, positions, masks=None) -> tuple[Bounded, Pullback]:
+    r"""Projections, what the heads do, norm and projection of what they say; dx is the sum of three, two roundings."""
     masks, heads, kv = masks or {}, config.num_heads, config.kv_heads[positions.layer]
     counts = (2 * heads, 2 * heads, heads) if config.uses_diff_attention else (heads, kv, kv)
     (q, k, v), project = qkv_project(params, x, counts)

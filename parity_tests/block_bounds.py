@@ -44,6 +44,7 @@ def _renamed(back: Pullback, name: str) -> Pullback:
 def assembled_block(
     params: Grads, x: Bounded, config, positions, masks=None, drop_path_rate: float = 0.0
 ) -> tuple[Bounded, Pullback]:
+    r"""Two branches on a stream, one rounding for each sum, forward and back."""
     masks = masks or {}
     scales = ("gamma_1", "gamma_2") if config.layer_scale_names == "gamma" else ("ls1.gamma", "ls2.gamma")
     rest = positions, drop_path_rate, masks
@@ -62,6 +63,7 @@ def assembled_block(
 def parallel_things_block(
     params: Grads, x: Bounded, config, positions, masks=None, drop_path_rate: float = 0.0
 ) -> tuple[Bounded, Pullback]:
+    r"""Twice two branches that read one value: two roundings for each sum, forward and back."""
     masks, backs = masks or {}, []
     for group, body in (("attns", "attn"), ("ffns", "mlp")):
         out, inside = x, []
@@ -88,6 +90,7 @@ def parallel_things_block(
 def parallel_block(
     params: Grads, x: Bounded, config, positions, masks=None, drop_path_rate: float = 0.0
 ) -> tuple[Bounded, Pullback]:
+    r"""One norm and one projection for both ways; their outputs are added, and the stream to that: two roundings."""
     masks, heads, diff = masks or {}, config.num_heads, config.uses_diff_attention
     normed, in_norm = norm(sub(params, "in_norm"), x, config.norm, config.norm_eps)
     inner, in_proj = linear(normed, params["in_proj.weight"], params.get("in_proj.bias"))

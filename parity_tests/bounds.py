@@ -41,6 +41,7 @@ def merge_heads(x: Bounded) -> Bounded:
 def multi_head(
     params: Grads, x: Bounded, config, masks=None, tape: BoundTape | None = None
 ) -> tuple[Bounded, Pullback]:
+    r"""Linear, attention, linear; cutting into heads only moves numbers."""
     masks, tape = masks or {}, tape or BoundTape()
     qkv, qkv_back = linear(x, params["qkv.weight"], params["qkv.bias"])
     width = config.embed_dim
@@ -67,6 +68,7 @@ def multi_head(
 
 
 def mlp(params: Grads, x: Bounded, config, masks=None, tape: BoundTape | None = None) -> tuple[Bounded, Pullback]:
+    r"""Linear, GELU, linear, with dropout's two roundings after the activation and at the end."""
     masks, tape = masks or {}, tape or BoundTape()
     hidden, fc1_back = linear(x, params["fc1.weight"], params["fc1.bias"])
     act, act_back = gelu(hidden)
@@ -90,6 +92,7 @@ def mlp(params: Grads, x: Bounded, config, masks=None, tape: BoundTape | None = 
 def encoder_block(
     params: Grads, x: Bounded, config, masks=None, drop_path_rate: float = 0.0, tape: BoundTape | None = None
 ) -> tuple[Bounded, Pullback]:
+    r"""Two branches, each after a norm; a residual sum is one rounding, and so is the sum of what comes back."""
     masks, tape = masks or {}, tape or BoundTape()
     drops = {name: sub(masks, name) for name in ("attn", "mlp")}
     n1, norm1_back = layer_norm(x, params["norm1.weight"], params["norm1.bias"], config.norm_eps)
@@ -124,6 +127,7 @@ def encoder_block(
 
 
 def encoder(params: Grads, x: Bounded, config, masks=None, tape: BoundTape | None = None) -> tuple[Bounded, Pullback]:
+    r"""Block after block: it grows with the root of the depth, and by each block's amplification."""
     masks, tape, backs = masks or {}, tape or BoundTape(), []
     for i in range(config.depth):
         rate = config.drop_path_rate * i / max(config.depth - 1, 1)
@@ -145,6 +149,7 @@ def encoder(params: Grads, x: Bounded, config, masks=None, tape: BoundTape | Non
 
 
 def head(params: Grads, x: Bounded, config, tape: BoundTape | None = None) -> tuple[Bounded, Pullback]:
+    r"""Pool, then linear."""
     tape = tape or BoundTape()
     pooled, pool_back = pool(x, config.pool, int(config.class_token))
     tape.note(pooled=pooled)
@@ -162,6 +167,7 @@ def head(params: Grads, x: Bounded, config, tape: BoundTape | None = None) -> tu
 
 
 def vit(params: Grads, images: Bounded, config, masks=None, tape: BoundTape | None = None) -> tuple[Bounded, Pullback]:
+    r"""All stages in order; a fixed table of positions is known to a rounding and to its angles' own error."""
     from parity_tests.naive import sincos_positions
 
     masks, tape, backs = masks or {}, tape or BoundTape(), {}

@@ -60,6 +60,7 @@ def score_bias(x: Bounded, config, masks) -> np.ndarray | None:
 
 
 def assembled_head(params: Grads, x: Bounded, config) -> tuple[Bounded, Pullback]:
+    r"""Pool, norm, a linear layer with tanh, linear; two heads are averaged, and softmax may follow."""
     skipped, stages = 0 if config.pool_include_prefix else config.num_prefix_tokens, []
     if config.pool == "map":
         y, inside = attention_pool(sub(params, "attn_pool"), x[:, skipped:], config)
@@ -104,5 +105,6 @@ def _softmaxed(y: Bounded, back: Pullback, config) -> tuple[Bounded, Pullback]:
 
 
 def tanh(x: Bounded) -> tuple[Bounded, Pullback]:
+    r"""$|\hat t - t|$ as in `Bounded.tanh`; the slope $1 - t^2$ is known to $u$ absolutely."""
     t = x.tanh()
     return t, lambda dy: {"x": dy * (-(t * t) + 1.0)}

@@ -143,6 +143,7 @@ def softmax(x: Bounded) -> tuple[Bounded, Pullback]:
 def attention(
     q: Bounded, k: Bounded, v: Bounded, drop_mask=None, drop_rate: float = 0.0, tape: BoundTape | None = None
 ) -> tuple[Bounded, Pullback]:
+    r"""$\gamma_d |Q||K|^\top$ for the scores, softmax's bound, $\gamma_S |P||V|$; each gradient one product more."""
     scale = 1.0 / math.sqrt(q.v.shape[-1])
     tape = tape or BoundTape()
     scores = (q * scale) @ k.T

@@ -26,6 +26,7 @@ from parity_tests.tolerances import Bounded, concatenate, unit_roundoff
 
 
 def patch_stem(params: Grads, images: Bounded, config) -> tuple[Bounded, Pullback]:
+    r"""Cropping moves numbers; then LayerNorm of the raw patch, the linear map, a norm, where there are such."""
     sizes = [n * p for n, p in zip(config.grid_size, config.patch_size, strict=True)]
     weight = params["proj.weight"]
     inside = images.map(lambda a: fitted(a, sizes))
@@ -57,6 +58,8 @@ def fitted(a: np.ndarray, size: tuple[int, int] | list[int]) -> np.ndarray:
 
 
 def token_stem(params: Grads, x: Bounded, config, masks) -> tuple[Bounded, Pullback]:
+    r"""One rounding for positions and two for dropout; the tokens' gradients are $\gamma_B \sum_b |g_b|$ and positions'
+    too, through the transposed resizing where there is one."""
     names = [n for n in ("cls_token", "dist_token", "reg_token") if n in params]
     count, lead = config.num_prefix_tokens, config.num_pos_prefix
     fixed, resize, pos = config.pos_embed != "learned", None, None
@@ -109,6 +112,8 @@ def _fixed_positions(x: Bounded, config) -> Bounded:
 
 
 def attention_pool(params: Grads, x: Bounded, config) -> tuple[Bounded, Pullback]:
+    r"""The plain attention's bound with one query, then norm and MLP beside a residual; the latent's gradient is a
+    sum over the batch."""
     heads, batch = config.attn_pool_heads or config.num_heads, len(x.v)
     latent = params["latent"].map(lambda a: np.repeat(a, batch, 0))
     q, q_back = linear(latent, params["q.weight"], params["q.bias"])
