@@ -25,6 +25,8 @@ from vit_common.errors import nearest
 
 # The functions of the stage files, and the optimizers.
 FILES = {f"numpy_vit.{stage}" for stage in numpy_vit.STAGES}
+ABOUT_THE_SUITE = {"test_foreign", "test_diagnosis", "test_planted_bugs", "test_weak_practices", "test_ladder",
+                   "test_low_precision"}  # fmt: skip
 NAMES = [name for name in numpy_vit.__all__ if getattr(vars(numpy_vit)[name], "__module__", "") in FILES]
 
 
@@ -113,7 +115,7 @@ class Plugin:
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         from parity_tests.harness import STAGES
 
-        concerned = [item for item in items if hasattr(getattr(item, "module", None), "harness")]
+        concerned = [item for item in items if self.concerns(getattr(item, "module", None))]
         config.hook.pytest_deselected(items=[item for item in items if item not in concerned])
         items[:] = concerned
         for item in items:
@@ -123,6 +125,10 @@ class Plugin:
                 item.add_marker(pytest.mark.skip(reason=reason))  # before anything is drawn for it
             if "pytest.raises" in inspect.getsource(inspect.unwrap(item.function)):
                 item.add_marker(pytest.mark.skip(reason="not tested: an engine's errors are its own"))
+
+    def concerns(self, module: Any) -> bool:
+        """Whether a test file runs stages through the harness, and is not about the suite itself."""
+        return hasattr(module, "harness") and module.__name__.rpartition(".")[2] not in ABOUT_THE_SUITE
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self.engine.ran.clear()
