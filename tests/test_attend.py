@@ -70,7 +70,8 @@ def test_convert(tmp_path, capsys):
     assert main(NumpyEngine, argv) == 0
     assert "to the bit" in capsys.readouterr().out
     config, back = load_checkpoint(tmp_path / "hub")
-    assert config.replace(mlp_hidden=None) == CONFIG
+    untold = {name: getattr(CONFIG, name) for name in ("mlp_hidden", "pos_resize", "table_resize")}
+    assert config.replace(**untold) == CONFIG
     assert back.keys() == params.keys()
     assert all(np.array_equal(back[name], p) for name, p in params.items())
     assert main(NumpyEngine, [*argv[:2], "--layout", "huggingface"]) == 1
