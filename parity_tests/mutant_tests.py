@@ -29,7 +29,7 @@ from parity_tests.planting import ROOT
 
 ENGINES = "numpy_vit", "torch_vit"
 FEW, MANY = 25, 75  # examples a property
-OWN, OTHERS = 2.0, 5.0  # seconds of tests, of the mutant's own stage and of others: what outlives them has survived
+OWN, OTHERS = 2.0, 20.0  # seconds of tests, of the mutant's own stage and of others: what outlives them has survived
 ROUNDS = 3
 # Not these: tests of the tests and those that compare with what is installed on few machines.
 LEFT_OUT = ("diagnosis", "foreign", "ladder", "mutants", "oracles", "peers_huggingface", "peers_timm", "planted_bugs",
