@@ -1,4 +1,4 @@
-"""The tests that mutants meet: which of them run a given function of the engines, and how long each takes."""
+"""The tests that mutants meet: which of them run a given line of the engines, and how long each takes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import time
 from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from types import FrameType
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -35,7 +36,7 @@ ROUNDS = 3
 LEFT_OUT = ("diagnosis", "foreign", "ladder", "mutants", "oracles", "peers_huggingface", "peers_timm", "planted_bugs",
             "real_weights", "traces", "weak_practices")  # fmt: skip
 MORE = "tests/test_fast_cpu.py", "tests/test_trace.py"
-CACHE = ROOT / "build" / "mutant_tests.json"
+CACHE = ROOT / "build" / "mutant_lines.json"
 
 Items = list[pytest.Item]
 
@@ -67,7 +68,7 @@ class Trait(NamedTuple):
     """What is known of a test."""
 
     seconds: float  # of processor time
-    runs: list[str]  # "file|function" of the engines
+    runs: list[str]  # "file:line" and "file|function" of the engines
 
 
 UNKNOWN = Trait(10.0, [])
@@ -89,7 +90,7 @@ class Tests:
         self.running: dict[str, Items] = {}
         for item in sorted(items, key=lambda item: self.seconds(item)):
             runs = self.of(item).runs
-            for place in {*runs, *(place.split("|")[0] for place in runs)}:
+            for place in {*runs, *(place.split("|")[0] for place in runs if "|" in place)}:
                 self.running.setdefault(place, []).append(item)
 
     def of(self, item: pytest.Item) -> Trait:
@@ -99,17 +100,25 @@ class Tests:
         return self.of(item).seconds
 
     def meeting(self, mutant: Mutant) -> tuple[Items, Items]:
-        """(tests of its own stage, others that run its function): first those that are quick or find much."""
-        stem = Path(mutant.file).stem
-        running = self.running.get(f"{mutant.file}|{mutant.function}") or self.running.get(mutant.file, [])
-        if not self.traits:  # the whole model of any configuration runs most of what there is
-            running = sorted(self.items, key=lambda i: not i.path.stem.endswith(("assembled", "contracts")))
+        """(tests of its own stage, others that run its lines): first those that are quick or find much."""
+        stem, running = Path(mutant.file).stem, self.that_run(mutant)
         own = [i for i in running if i.path.stem == f"test_{stem}" or f"[{stem}]" in i.name] or running[:10]
         own = self.within(OWN, own)
         if mutant.before.startswith("def "):  # tests of signatures run no function
             own = [*(item for item in self.items if "default" in item.name), *own]
         others = [item for item in running if item not in own]
         return own, self.within(OTHERS, sorted(others, key=self.seconds_a_kill))
+
+    def that_run(self, mutant: Mutant) -> Items:
+        """The tests that run the changed lines; where no line is run, as in the head of a function, the function."""
+        if not self.traits:  # the whole model of any configuration runs most of what there is
+            return sorted(self.items, key=lambda i: not i.path.stem.endswith(("assembled", "contracts")))
+        head = mutant.before.startswith(("def ", "class "))
+        lines = () if head else range(mutant.line, mutant.end + 1)
+        found = {item for line in lines for item in self.running.get(f"{mutant.file}:{line}", ())}
+        if not found:
+            found = self.running.get(f"{mutant.file}|{mutant.function}") or self.running.get(mutant.file, [])
+        return sorted(found, key=self.seconds)
 
     def seconds_a_kill(self, item: pytest.Item) -> float:
         return self.seconds(item) / (1 + self.kills[_name(item)])
@@ -193,7 +202,7 @@ def traits(items: Items, say: Callable[[str], None]) -> dict[str, Trait]:
     for path in sorted({item.path for item in items}):
         digest = f"{_digest([path])} {common}"
         if known.get(path.name, {}).get("digest") != digest:
-            say(f"which functions does {path.name} run?")
+            say(f"which lines does {path.name} run?")
             known[path.name] = {"digest": digest, "tests": _measured([item for item in items if item.path == path])}
             CACHE.parent.mkdir(exist_ok=True)
             CACHE.write_text(json.dumps(known))
@@ -222,7 +231,7 @@ def _measured(items: Items) -> dict[str, tuple[float, list[str]]]:
                 if outcome.failed:
                     return item.nodeid
                 if not outcome.skipped:
-                    measured[item.nodeid] = time.process_time() - start, sorted(filter(None, map(_place, seen)))
+                    measured[item.nodeid] = time.process_time() - start, sorted(seen)
             file.write_text(json.dumps(measured))
             return ""
 
@@ -231,15 +240,22 @@ def _measured(items: Items) -> dict[str, tuple[float, list[str]]]:
         return json.loads(file.read_text())
 
 
-def _trace(seen: Callable[[object], None] | None) -> None:
-    """Report the code of every function that is called, in all threads."""
-    tracer = seen and (lambda frame, event, argument: seen(frame.f_code))
-    sys.settrace(tracer)
-    threading.settrace(tracer)
+def _trace(seen: Callable[[str], None] | None) -> None:
+    """Report every function and every line of the engines that is run, in all threads."""
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        file = _engine_file(frame.f_code.co_filename)
+        if not file or not seen:
+            return None
+        name = frame.f_code.co_qualname.replace(".<locals>", "")
+        seen(f"{file}|{name}" if event == "call" else f"{file}:{frame.f_lineno}")
+        return trace
+
+    sys.settrace(seen and trace)
+    threading.settrace(seen and trace)
 
 
-def _place(code) -> str:
-    path = Path(code.co_filename)
-    if path.parent.parent != ROOT or path.parent.name not in ENGINES:
-        return ""
-    return f"{path.relative_to(ROOT).as_posix()}|{code.co_qualname.replace('.<locals>', '')}"
+@cache
+def _engine_file(name: str) -> str:
+    path = Path(name)
+    return path.relative_to(ROOT).as_posix() if path.parent.parent == ROOT and path.parent.name in ENGINES else ""

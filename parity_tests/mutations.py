@@ -22,6 +22,7 @@ from typing import NamedTuple
 class Mutant(NamedTuple):
     file: str  # below the root of the project
     line: int
+    end: int  # last line of the statement, or of its head where it has a body
     function: str
     kind: str
     before: str  # the statement, one line
@@ -69,7 +70,8 @@ def mutants(file: str, source: str) -> list[Mutant]:
                 text = ast.unparse(changed)
                 if text != texts[i]:
                     whole = "\n\n".join([*texts[:i], text, *texts[i + 1 :]])
-                    found.setdefault(whole, Mutant(file, statement.lineno, function, kind, before, after, key, whole))
+                    where = file, statement.lineno, _end(statement), function
+                    found.setdefault(whole, Mutant(*where, kind, before, after, key, whole))
     return sorted(found.values(), key=lambda m: (m.line, m.key))
 
 
@@ -118,6 +120,11 @@ def _place(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> tuple[ast.stmt, st
         current = parents.get(current)
     assert statement is not None
     return statement, ".".join(reversed(names))
+
+
+def _end(statement: ast.stmt) -> int:
+    body = getattr(statement, "body", None)
+    return max(statement.lineno, body[0].lineno - 1) if body else statement.end_lineno or statement.lineno
 
 
 def _line(node: ast.AST | None) -> str:
