@@ -42,6 +42,8 @@ VARIANTS = [
     {"attention": "diff", "qk_norm": True, "qkv_bias": "none", **DROP},
     {"block": "parallel_things", "qk_norm": True, "mlp_norm": True}, {"rel_pos_bias": "shared", "pool": "map"},
     {"block": "parallel", "rope": "mixed", "qk_norm": True}, {"pre_logits": 6, "num_classes": 0},
+    {"pool": "map", "attn_pool_mlp_ratio": 1.5, "attn_pool_heads": 3, "mlp": "glu"},
+    {"pool": "map", "mlp": "glu_packed", "mlp_bias": False, "mlp_norm": True, **DROP},
     {"rope": "mixed"}, {"rope": "mixed", "rope_grid_indexing": "xy", "rope_grid_offset": 0.3},
     {"rope": "axial", "rope_ref_grid": (4, 5), "rope_grid_indexing": "xy", "rope_grid_offset": 0.3},
     {"rope": "axial", "rope_freqs": "pixel", "rope_grid_indexing": "xy", "rope_max_res": 100},

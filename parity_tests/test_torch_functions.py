@@ -19,6 +19,7 @@ from parity_tests.strategies import normal
 from parity_tests.test_assembled import SMALL, VARIANTS, parameters
 from parity_tests.test_mae import draw, small
 from parity_tests.tolerances import gamma, unit_roundoff
+from parity_tests.variant_cases import CASES
 from parity_tests.variants import ROUNDS, close
 from torch_vit import to_torch
 from torch_vit.assembled import Assembled
@@ -201,6 +202,23 @@ def test_patches_are_dropped_in_train_mode_only():
     with torch.no_grad():
         assert model.train().features(images).shape[1] == 1 + 3
         assert model.eval().features(images).shape[1] == 1 + 6
+
+
+@pytest.mark.parametrize("name", ["assembled_attention", "assembled_block", "parallel_block", "parallel_things_block",
+                                  "attention_pool"])  # fmt: skip
+def test_forward_mode(name):
+    """Through what calls attention; against the gradient, which test_parity of each has compared."""
+    for seed in range(6):
+        case = CASES[name](np.random.default_rng(seed))
+        leaves = {n: torch.from_numpy(a.copy()).requires_grad_() for n, a in case.arrays.items()}
+        x, along = leaves.pop("x"), torch.from_numpy(normal(seed, case.arrays["x"].shape))
+        y = case.torch({"x": x, **leaves})
+        dy = torch.from_numpy(normal(seed + 1, tuple(y.shape)))
+        (dx,) = torch.autograd.grad(y, x, dy)
+        constant = {n: t.detach() for n, t in leaves.items()}
+        _, tangent = torch.func.jvp(lambda t, c=case, k=constant: c.torch({"x": t, **k}), (x.detach(),), (along,))
+        terms = torch.cat([(tangent * dy).reshape(-1), -(dx * along).reshape(-1)]).numpy()
+        assert abs(terms.sum()) <= ROUNDS * gamma(terms.size, unit_roundoff(np.float64)) * np.abs(terms).sum()
 
 
 DEVICES = [{}, {"pos_embed": "sincos_2d", "reg_tokens": 1}, {"rope": "axial"}, {"rope": "mixed"},
