@@ -93,8 +93,17 @@ def every_engine_file() -> frozenset[str]:
 def digest(names: frozenset[str]) -> str:
     found = hashlib.blake2b(digest_size=12)
     for name in sorted(names):
-        found.update(name.encode() + source_path(name).read_bytes())
+        found.update(f"{name}\n{meaning(source_path(name).read_text(encoding='utf-8'))}".encode())
     return found.hexdigest()
+
+
+def meaning(source: str) -> str:
+    """A source without its comments and docstrings: changing those changes no result."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
 
 
 # ---- the notes -------------------------------------------------------------------------------------------------
@@ -218,9 +227,10 @@ def state() -> dict[str, Any]:
     """Properties, how many have passed as the sources are now, on how many examples."""
     from parity_tests.report import machine, versions
 
-    watch, silent = Collected(), io.StringIO()
-    with contextlib.redirect_stdout(silent):
-        pytest.main(["--collect-only", "-q", "--rootdir", str(ROOT), str(ROOT / "parity_tests")], plugins=[watch])
+    watch = Collected()
+    quiet = ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]  # hypothesis is
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main(["--collect-only", "--rootdir", str(ROOT), *quiet, str(ROOT / "parity_tests")], plugins=[watch])
     latest = {(note["test"], note["digest"]): note for note in notes()}
     properties: dict[str, list[Note | None]] = {}
     for test, (name, mark) in watch.found.items():
