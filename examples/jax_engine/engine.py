@@ -66,7 +66,7 @@ def gelu(x):
 def dropout(x, mask, rate):
     if mask is None:
         return x
-    return x * jnp.asarray(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))) * x.dtype.type(1 / (1 - rate))
+    return x * mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)) * x.dtype.type(1 / (1 - rate))
 
 
 def softmax(x):
@@ -122,8 +122,10 @@ def head(params, x, config):
 
 def cross_entropy(logits, labels, label_smoothing=0.0):
     log_probs = jax.nn.log_softmax(logits, axis=1)
-    losses = (1 - label_smoothing) * log_probs[jnp.arange(len(labels)), labels]
-    return -(losses + label_smoothing * log_probs.mean(axis=1)).mean()
+    losses = log_probs[jnp.arange(len(labels)), labels]
+    if label_smoothing:  # a class that is impossible has log_probs -inf, and 0 * inf is NaN
+        losses = (1 - label_smoothing) * losses + label_smoothing * log_probs.mean(axis=1)
+    return -losses.mean()
 
 
 def positions(config: ViTConfig) -> Array:
@@ -170,8 +172,13 @@ def forward(stage: Callable, *arrays: Any, **options: Any) -> tuple[Array, Calla
     """(y, cache) of a stage whose positional arguments are all differentiable: arrays, or dicts of arrays."""
     traced = {name: value for name, value in options.items() if isinstance(value, np.ndarray | dict)}
     fixed = tuple((name, value) for name, value in options.items() if name not in traced)
-    y, pullback = differentiated(stage, fixed, arrays, traced)
+    y, pullback = differentiated(stage, fixed, arrays, jax.tree.map(partial(as_factor, arrays), traced))
     return np.asarray(y), pullback
+
+
+def as_factor(arrays: tuple, value: Array) -> Array:
+    """A mask in the precision of the arrays: of a bool XLA makes a choice, in which what is dropped is 0, even NaN."""
+    return value.astype(jax.tree.leaves(arrays)[0].dtype) if value.dtype == bool else value
 
 
 def gradients(dy: Any, pullback: Callable) -> tuple:
