@@ -11,8 +11,8 @@ Array = np.ndarray
 
 
 class PosResizeCache(NamedTuple):
-    rows: Array  # (H', H)
-    columns: Array  # (W', W)
+    rows: Array | None  # (H', H); None: nothing was resized
+    columns: Array | None  # (W', W)
     prefix: int
 
 
@@ -31,9 +31,9 @@ def pos_resize_forward(
         ConfigError: an unknown rule.
     """
     check_shape("pos_embed", pos_embed, (1, prefix + old[0] * old[1], "D"))
-    same = new == old  # then nothing is resized, though dino's rule would move even these
-    matrices = (np.eye(n) if same else resize_matrix(m, n, rule) for m, n in zip(new, old, strict=True))
-    rows, columns = (matrix.astype(pos_embed.dtype) for matrix in matrices)
+    if new == old:  # nothing is resized, though dino's rule would move even these
+        return pos_embed, PosResizeCache(None, None, prefix)
+    rows, columns = (resize_matrix(m, n, rule).astype(pos_embed.dtype) for m, n in zip(new, old, strict=True))
     patches = _apply(pos_embed[:, prefix:], rows, columns)
     return np.concatenate((pos_embed[:, :prefix], patches), axis=1), PosResizeCache(rows, columns, prefix)
 
@@ -41,6 +41,8 @@ def pos_resize_forward(
 def pos_resize_backward(dy: Array, cache: PosResizeCache) -> Array:
     """(1, S, D) -> dpos_embed (1, T, D)."""
     rows, columns, prefix = cache
+    if rows is None or columns is None:
+        return dy
     patches = _apply(dy[:, prefix:], rows.T, columns.T)  # patches = rows @ pos @ columns.T
     return np.concatenate((dy[:, :prefix], patches), axis=1)
 

@@ -56,8 +56,8 @@ def test_tokens_that_are_not_pooled_have_no_gradient(case, seed):
     dx = results("token_pool", case, seed)[2]["x"]
     pool, start = case.options["pool"], 0 if case.options["include_prefix"] else case.options["prefix"]
     unread = np.ones(dx.shape[1], bool)
-    unread[start:] = pool == "cls"
-    unread[0] &= pool not in ("cls", "cls_mean")
+    unread[start:] = pool in ("cls", "cls_dist")
+    unread[: {"cls": 1, "cls_mean": 1, "cls_dist": 2, "none": len(unread)}.get(pool, 0)] = False
     assert not dx[:, unread].any()
     if pool == "max":
         part = case.arrays["x"][:, start:]

@@ -152,5 +152,5 @@ def test_what_it_takes_to_be_available():
     here &= hasattr(torch.ops.mkldnn, "_linear_pointwise")
     here &= hasattr(torch.ops.aten, "mkldnn_linear_backward_weights")
     assert fast_cpu.available("on") == here
-    assert fast_cpu.available("auto") == (here and fast_cpu._is_amd())
+    assert fast_cpu.available("auto") == (here and fast_cpu._is_amd() and fast_cpu._has_avx512())
     assert not fast_cpu.available("off")

@@ -53,7 +53,7 @@ def test_rows_in_reading_order_and_wide_ones_explained():
     rows = made()["rows"]
     assert [r["stage"] for r in rows] == ["linear", "vit", "sgd"]
     assert [r["wide"] for r in rows] == [True, False, True]
-    assert [r.get("why") for r in rows] == [report.WHY_WIDE["worst case"], None, report.WHY_WIDE["exact"]]
+    assert [r.get("why") for r in rows] == [report.WHY_WIDE["worst case"], None, report.WHY_WIDE["alike"]]
 
 
 def test_the_page_stands_alone_and_escapes():

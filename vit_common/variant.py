@@ -194,6 +194,8 @@ class Variant:
             raise ConfigError(f"qkv_bias={self.qkv_bias!r} needs qkv='split'; fused there are 'all', 'none' and 'qv'")
         if self.rope == "mixed" and self.rope_half:
             raise ConfigError("rope='mixed' rotates neighbouring pairs: rope_half must be False")
+        if self.uses_diff_attention and self.rope != "none":
+            raise ConfigError(f"rope={self.rope!r} does not go with differential attention, whose heads are halved")
         if self.uses_diff_attention and config.head_dim % 2:
             raise ConfigError(f"differential attention needs an even head width, got {config.head_dim}")
         if self.rel_pos_bias != "none" and self.num_prefix_tokens != 1:
