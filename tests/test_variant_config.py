@@ -36,6 +36,7 @@ def test_the_plain_model_has_the_same_parameters_either_way():
     (lambda: ViTConfig(rel_pos_bias="block", reg_tokens=1), "exactly one token before"),
     (lambda: ViTConfig(rope="axial", embed_dim=18, num_heads=3), "divisible by 4"),
     (lambda: ViTConfig(patch_drop_rate=1.0), "not a rate"),
+    (lambda: ViTConfig(attention="diff", rope="axial"), "does not go with differential attention"),
     (lambda: ViTConfig(qkv_bias="kv"), "needs qkv='split'"),
     (lambda: ViTConfig(pool="cls_dist"), "needs dist_token=True"),
     (lambda: ViTConfig(rope="multimodal", rope_section=(1, 2)), "three numbers"),
