@@ -166,4 +166,31 @@ BUGS = (
               "params.get('head_dist.bias'))"),)),
     Bug("tanh_slope_forgotten", "assembled_head", "the pre-logits' tanh passes its gradient unchanged",
         (Edit("assembled_head", "assembled_head_backward", "dy * (1.0 - tanh * tanh)", "dy * 1.0"),)),
+    # ---- what the configuration names, and what several sizes share
+    Bug("norm_of_the_other_kind", "norm", "LayerNorm's centring where RMSNorm was asked for",
+        (Wrong("norm", "norm_forward", """(params, x, kind, eps):
+            return right(params, x - x.mean(axis=-1, keepdims=True) if kind == "rms" else x, kind, eps)"""),)),
+    Bug("activation_with_the_slope_of_another", "activation", "the backward looks the wrong row of the table up",
+        (Edit("activation", "activation_backward", "ACTIVATIONS[cache.name][1](dy, cache.stage)",
+              "dy * (ACTIVATIONS[cache.name][1](np.ones_like(dy), cache.stage) > 0)"),)),
+    Bug("mlp_norm_forgotten_in_the_backward", "activated_mlp", "the gradient passes by the norm of the hidden values",
+        (Edit("activated_mlp", "activated_mlp_backward", "dinner, g_norm = norm_backward(dinner, cache.norm)",
+              "_, g_norm = norm_backward(dinner, cache.norm)"),)),
+    Bug("refined_value_gets_one_share", "refined_pool", "one value is query, key and value, and gets the value's share",
+        (Edit("refined_pool", "refined_pool_backward", "merge_heads(dq + dk + dv)", "merge_heads(dv)"),)),
+    Bug("table_adjoint_resizes_again", "table_resize", "the class token's rows get no gradient",
+        (Wrong("table_resize", "table_resize_backward", """(dy, cache):
+            dtable = right(dy, cache).copy()
+            dtable[-EXTRA:] = 0
+            return dtable"""),)),
+    Bug("segments_read_each_other", "packed_attention", "the row is one segment",
+        (Wrong("packed_attention", "packed_attention_forward", """(q, k, v, lengths):
+            return right(q, k, v, (sum(lengths),))"""),)),
+    Bug("packed_gradients_of_the_first_segment", "packed_attention", "dk of every segment but the first is lost",
+        (Wrong("packed_attention", "packed_attention_backward", """(dy, cache):
+            dq, dk, dv = right(dy, cache)
+            dk[:, :, cache.lengths[0]:] = 0
+            return dq, dk, dv"""),)),
+    Bug("packed_residual_dropped", "packed_block", "the gradient does not flow past the attention",
+        (Edit("packed_block", "packed_block_backward", "dx += dz", "pass"),)),
 )  # fmt: skip
