@@ -6,6 +6,7 @@ The models call modules, so no test of a model reaches these.
 import importlib
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,14 @@ import torch
 import numpy_vit as nv
 import torch_vit as tv
 from numpy_vit.silu import sigmoid as numpy_sigmoid
+from parity_tests.choices import Smallest
 from parity_tests.strategies import normal
 from parity_tests.test_assembled import SMALL, VARIANTS, parameters
 from parity_tests.test_mae import draw, small
 from parity_tests.tolerances import gamma, unit_roundoff
 from parity_tests.variant_cases import CASES
 from parity_tests.variants import ROUNDS, close
+from parity_tests.variants import VARIANTS as STAGES
 from torch_vit import to_torch
 from torch_vit.assembled import Assembled
 from torch_vit.patch_dropout import random_mask
@@ -209,14 +212,15 @@ def test_patches_are_dropped_in_train_mode_only():
 def test_forward_mode(name):
     """Through what calls attention; against the gradient, which test_parity of each has compared."""
     for seed in range(6):
-        case = CASES[name](np.random.default_rng(seed))
+        case, stage = CASES[name](Smallest(seed)), STAGES[name]
         leaves = {n: torch.from_numpy(a.copy()).requires_grad_() for n, a in case.arrays.items()}
         x, along = leaves.pop("x"), torch.from_numpy(normal(seed, case.arrays["x"].shape))
-        y = case.torch({"x": x, **leaves})
+        forward = partial(stage.torch, options=case.options)
+        y = forward({"x": x, **leaves})
         dy = torch.from_numpy(normal(seed + 1, tuple(y.shape)))
         (dx,) = torch.autograd.grad(y, x, dy)
         constant = {n: t.detach() for n, t in leaves.items()}
-        _, tangent = torch.func.jvp(lambda t, c=case, k=constant: c.torch({"x": t, **k}), (x.detach(),), (along,))
+        _, tangent = torch.func.jvp(lambda t, f=forward, k=constant: f({"x": t, **k}), (x.detach(),), (along,))
         terms = torch.cat([(tangent * dy).reshape(-1), -(dx * along).reshape(-1)]).numpy()
         assert abs(terms.sum()) <= ROUNDS * gamma(terms.size, unit_roundoff(np.float64)) * np.abs(terms).sum()
 

@@ -1,6 +1,6 @@
 """Checkpoint files mutated at random: the only outcomes are a model or CheckpointError, within the file's own memory.
 
-VIT_FUZZ sets how many mutated safetensors files are read (default 3,000); 100,000 take about half a minute.
+VIT_FUZZ sets how many mutated safetensors files are read (default 3,000); 100,000 take a few minutes.
 """
 
 import io
