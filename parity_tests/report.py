@@ -113,7 +113,8 @@ def summary(report: dict[str, Any]) -> str:
         f"wide: tensors that never used {WIDE:.0%} of their bound; the report says why",
     ]
     if report["mutation"]:
-        lines.append(f"mutation score: {killed_share(report['mutation']):.2%}")
+        left, total = (sum(row[name] for row in report["mutation"].values()) for name in ("not run", "mutants"))
+        lines.append(f"mutation score: {killed_share(report['mutation']):.2%} ({left} of {total} mutants not run)")
     return "\n".join(lines)
 
 
