@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numpy_vit.assembled_block import assembled_block_backward, assembled_block_forward
-from numpy_vit.attention_mask import attention_mask_bias
+from numpy_vit.attention_mask import attention_mask_bias, masks_of_kept
 from numpy_vit.parallel_block import parallel_block_backward, parallel_block_forward
 from numpy_vit.parallel_things_block import parallel_things_block_backward, parallel_things_block_forward
 from numpy_vit.patch_dropout import kept_places
@@ -53,7 +53,8 @@ def assembled_encoder_forward(
         (sin, cos), mixed = rope_mixed_forward(params["rope.freqs"], points.astype(x.dtype))  # (L, NH, N, HD/2)
     elif config.rope != "none":
         sin, cos = (t.astype(x.dtype) for t in rope_table(config))  # (1, 1, N, HD/2)
-    bias = attention_mask_bias(masks.get("attn_mask"), masks.get("padding_mask"), config.num_prefix_tokens, x.dtype)
+    prefix = config.num_prefix_tokens
+    bias = attention_mask_bias(*masks_of_kept(masks, prefix, config.num_patches), prefix, x.dtype)
     if config.rel_pos_bias in ("shared", "both"):
         shared, table = table_bias_forward(params["rel_pos_bias.relative_position_bias_table"], config)
         bias = shared if bias is None else bias + shared

@@ -15,11 +15,11 @@ from numpy_vit.patch_embed import PatchEmbedCache, patch_embed_backward, patch_e
 from numpy_vit.pos_embed import PosEmbedCache, pos_embed_backward, pos_embed_forward, sincos_1d, sincos_2d
 from vit_common.config import ViTConfig
 from vit_common.errors import DtypeError, check_shape
+from vit_common.masks import BEYOND, check_masks
 from vit_common.params import check_params, sub, under
 from vit_common.tape import Tape, note, scope
 
 Array = np.ndarray
-BEYOND = {"attn_mask", "padding_mask", "patch_drop"}  # masks that the plain model's own stages do not know
 
 
 class VitCache(NamedTuple):
@@ -59,11 +59,13 @@ def vit_forward(
 
     Raises:
         CheckpointError: a parameter is missing or unknown.
+        ConfigError: a mask that no stage reads.
         ShapeError: images or a parameter have the wrong shape.
         DtypeError: images that are not floating point, or of another dtype than the parameters.
     """
     check_params(params, config)
-    if not config.is_plain or BEYOND & (masks or {}).keys():
+    check_masks(masks or (), config)
+    if not config.is_plain or any(name in BEYOND for name in masks or ()):
         check_dtypes(params, images)
         return assembled_forward(params, images, config, masks, tape)
     check_shape("images", images, ("B", config.in_channels, *config.image_size))

@@ -34,7 +34,10 @@ def assembled_encoder(params: Grads, x: Bounded, config, masks) -> tuple[Bounded
 
         largest = 2 * np.pi * max(*config.grid_size, 1)
         computed = 8 * largest * unit_roundoff(np.float64)
-        sin, cos = (x.new(t, computed + x.u * np.abs(t)) for t in (t.numpy() for t in rope_table(config)))
+        tables = [t.numpy() for t in rope_table(config)]  # (1, 1, N, HD/2)
+        if "patch_drop" in masks:
+            tables = [np.stack([t[0][:, kept] for kept in masks["patch_drop"]]) for t in tables]
+        sin, cos = (x.new(t, computed + x.u * np.abs(t)) for t in tables)
     bias, stages = score_bias(x, config, masks), []
     for i in range(config.depth):
         rate = config.drop_path_rate * i / max(config.depth - 1, 1)
@@ -45,7 +48,7 @@ def assembled_encoder(params: Grads, x: Bounded, config, masks) -> tuple[Bounded
 
 
 def score_bias(x: Bounded, config, masks) -> np.ndarray | None:
-    """0 where a query may read a key, -inf elsewhere, query by query."""
+    """0 where a query may read a key, -inf elsewhere, query by query; of the patches kept."""
     given, padding = masks.get("attn_mask"), masks.get("padding_mask")
     if given is None and padding is None:
         return None
@@ -56,6 +59,9 @@ def score_bias(x: Bounded, config, masks) -> np.ndarray | None:
     if padding is not None:
         for image, there in zip(reads, padding, strict=True):
             image[:, :, lead:][..., ~there] = False
+    if "patch_drop" in masks:
+        kept = [np.flatnonzero(np.concatenate((np.ones(lead, bool), row))) for row in masks["patch_drop"]]
+        reads = np.stack([image[:, places][:, :, places] for image, places in zip(reads, kept, strict=True)])
     return np.where(reads, 0.0, -np.inf)
 
 

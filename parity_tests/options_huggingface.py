@@ -61,7 +61,7 @@ OWN: dict[str, dict[str, tuple]] = {
     "vit_mae": {**HEADS, "mask_ratio": (0.5, 0.25), "norm_pix_loss": (True,)},
 }  # fmt: skip
 # Those that take an attention mask, and the tokens before their patches, which are never padding.
-PREFIX = {"vit": 1, "deit": 2, "dinov2": 1, "dinov2_with_registers": 1}
+PREFIX = {"vit": 1, "deit": 2, "beit": 1, "dinov2": 1, "dinov2_with_registers": 1, "vit_mae": 1}
 
 
 class Draw(NamedTuple):
@@ -94,12 +94,13 @@ def draw(kind: str, seed: int) -> Draw:
     if kind == "vit_mae":
         fields |= {"decoder_hidden_size": choose.one(24, 32), "decoder_num_hidden_layers": choose.one(1, 2),
                    "decoder_num_attention_heads": choose.one(2, 4), "decoder_intermediate_size": choose.one(50, 64)}
-    if model == "SiglipVisionModel":  # without its head there is nothing pooled to compare
-        fields.pop("vision_use_head", None)
+    if not fields.get("vision_use_head", True) and output == "pooler_output":
+        output = "last_hidden_state"  # there is nothing pooled
     fed = (image, image)
     if kind != "vit_mae" and choose.chance(0.3):
         fed = choose.one((40, 24), (24, 40), (40, 40), (16, 32))
-    return Draw(kind, model, output, fields, fed, kind in PREFIX and choose.chance(0.3))
+    padded = kind in PREFIX and model != "ViTMAEForPreTraining" and choose.chance(0.3)
+    return Draw(kind, model, output, fields, fed, padded)
 
 
 class Case(NamedTuple):
@@ -135,7 +136,7 @@ def run_library(transformers: Any, case: Draw, seed: int = 1) -> Case:
     except Exception as error:
         raise Refused(f"{type(error).__name__}: {str(error)[:60]}") from error
     values = {}
-    if case.output == "last_hidden_state":
+    if case.output == "last_hidden_state" and case.kind != "siglip_vision_model":
         out = out[:, 0]
     if "last_hidden_state" in result and case.kind != "vit_mae":  # there the patches are shuffled
         values["last_hidden_state"] = result["last_hidden_state"].detach().numpy()
@@ -148,7 +149,9 @@ def run_library(transformers: Any, case: Draw, seed: int = 1) -> Case:
 
 
 def _model(transformers: Any, case: Draw) -> Any:
-    config = getattr(transformers, KINDS[case.kind][0])(**case.fields, attn_implementation="sdpa")
+    # BEiT adds its relative positions to the mask, which for sdpa is bool: padding would be read, at a score less 1.
+    how = "eager" if case.kind == "beit" and case.padding else "sdpa"
+    config = getattr(transformers, KINDS[case.kind][0])(**case.fields, attn_implementation=how)
     if case.model in ("CLIPForImageClassification", "SiglipForImageClassification"):  # one tower of two
         outer = transformers.CLIPConfig if "CLIP" in case.model else transformers.SiglipConfig
         small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
@@ -174,6 +177,9 @@ def _masks(case: Draw, model: Any, rng: np.random.Generator) -> tuple[dict[str, 
         noise = rng.random((2, count))
         keep = int(count * (1 - model.config.mask_ratio))
         masks["patch_drop"], options["noise"] = noise.argsort(1).argsort(1) < keep, torch.from_numpy(noise)
+        if case.padding:  # the library's mask is of the patches seen, in the order that it shuffles them into
+            seen = np.take_along_axis(whole, np.pad(1 + noise.argsort(1)[:, :keep], ((0, 0), (1, 0))), 1)
+            options["attention_mask"] = torch.from_numpy(seen)
     another = case.fed != (case.fields["image_size"],) * 2
     if another and case.kind in ("vit", "deit", "clip_vision_model", "siglip_vision_model"):
         options["interpolate_pos_encoding"] = True

@@ -50,6 +50,8 @@ MODELS: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "clip vision with projection": ("CLIPVisionConfig", "CLIPVisionModelWithProjection",
                                     {"projection_dim": 10}, "image_embeds"),
     "siglip vision": ("SiglipVisionConfig", "SiglipVisionModel", {}, "pooler_output"),
+    "siglip vision without head": ("SiglipVisionConfig", "SiglipVisionModel", {"vision_use_head": False},
+                                   "last_hidden_state"),
     "vit mae encoder": ("ViTMAEConfig", "ViTMAEModel", {"mask_ratio": 0.0}, "last_hidden_state"),
 }  # fmt: skip
 
@@ -69,7 +71,7 @@ def errors(transformers: Any, title: str) -> dict[str, float]:
     images = torch.from_numpy(x.copy()).requires_grad_()
     noise = {"noise": torch.arange(16.0).expand(2, -1)} if "MAE" in model_name else {}
     out = getattr(model(images, **noise), output)
-    out = out[:, 0] if output == "last_hidden_state" else out
+    out = out[:, 0] if "MAE" in model_name else out
     dlogits = np.random.default_rng(3).normal(size=tuple(out.shape))
     out.backward(torch.from_numpy(dlogits))
     slopes = copy.deepcopy(model)

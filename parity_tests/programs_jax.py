@@ -17,7 +17,9 @@ GOOGLE = {"patches": {"size": (8, 8)}, "hidden_size": 36, "classifier": "token",
           "transformer": {"mlp_dim": 100, "num_heads": 3, "num_layers": 2, "attention_dropout_rate": 0.0,
                           "dropout_rate": 0.0}}  # fmt: skip
 GOOGLE_CASES: dict[str, dict[str, Any]] = {
-    "token": {}, "gap": {"classifier": "gap"}, "representation": {"representation_size": 20},
+    "token": {}, "gap": {"classifier": "gap"}, "unpooled": {"classifier": "unpooled"},
+    "token_unpooled": {"classifier": "token_unpooled", "representation_size": 9},
+    "representation": {"representation_size": 20},
     "gap, representation": {"classifier": "gap", "representation_size": 9}, "no head": {"num_classes": 0},
     "one head": {"transformer": {**GOOGLE["transformer"], "num_heads": 1}},
     "not square": {"image_size": (32, 24), "patches": {"size": (8, 6)}}, "one patch": {"image_size": (8, 8)},
@@ -27,7 +29,9 @@ GOOGLE_CASES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 BIG_VISION = {"num_classes": 10, "patch_size": (8, 8), "width": 36, "depth": 2, "mlp_dim": 100, "num_heads": 3}
 BIG_VISION_CASES: dict[str, dict[str, Any]] = {
-    "gap": {}, "tok": {"pool_type": "tok"}, "map": {"pool_type": "map"}, "sincos2d": {"posemb": "sincos2d"},
+    "gap": {}, "tok": {"pool_type": "tok"}, "map": {"pool_type": "map"},
+    "none": {"pool_type": "none"}, "none, scan": {"pool_type": "none", "scan": True},
+    "sincos2d": {"posemb": "sincos2d"},
     "map, sincos2d": {"pool_type": "map", "posemb": "sincos2d"},
     "tok, sincos2d": {"pool_type": "tok", "posemb": "sincos2d"},
     "rep_size": {"rep_size": 20}, "rep_size of the width": {"rep_size": True},
@@ -123,7 +127,7 @@ def big_vision(changes: dict[str, Any]) -> Run:
     def forward(result: Any) -> Any:
         out, inside = result
         blocks = {f"blocks.{i}": inside["encoder"][f"block{i:02d}"]["+mlp"] for i in range(given.get("depth", 1))}
-        return out, {"pooled": inside["head_input"], **blocks}
+        return out, {"pooled": inside.get("head_input", inside["encoded"]), **blocks}
 
     return observe(model, pictures(size, channels), given if plain else {**given, "image_size": size}, forward)
 

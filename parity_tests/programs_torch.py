@@ -75,7 +75,7 @@ OPEN_CLIP = {"image_size": 32, "patch_size": 8, "width": 36, "layers": 2, "heads
              "output_dim": 10}  # fmt: skip
 OPEN_CLIP_CASES: dict[str, dict[str, Any]] = {
     "plain": {}, "quickgelu": {"act_layer": "QuickGELU"}, "gelu": {"act_layer": "GELU"}, "avg": {"pool_type": "avg"},
-    "layer scale": {"ls_init_value": 0.1}, "no_ln_pre": {"no_ln_pre": True},
+    "none": {"pool_type": "none"}, "layer scale": {"ls_init_value": 0.1}, "no_ln_pre": {"no_ln_pre": True},
     "final_ln_after_pool": {"final_ln_after_pool": True},
     "avg, final_ln_after_pool": {"final_ln_after_pool": True, "pool_type": "avg"},
     "not square": {"image_size": (32, 24), "patch_size": (8, 6)}, "sin_cos_2d": {"pos_embed_type": "sin_cos_2d"},

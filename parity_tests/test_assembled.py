@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
 
 import numpy_vit
 import torch_vit
 from numpy_vit.assembled import assembled_backward, assembled_forward
 from parity_tests.strategies import configs, seeds
 from parity_tests.variants import close
-from vit_common import RangeError, ShapeError, ViTConfig, make_masks, param_spec
+from vit_common import ConfigError, DtypeError, RangeError, ShapeError, ViTConfig, make_masks, param_spec
+from vit_common.masks import keep_some
 
 DROP = {"pos_drop_rate": 0.1, "attn_drop_rate": 0.2, "proj_drop_rate": 0.15, "drop_path_rate": 0.3}
 VARIANTS = [
@@ -144,6 +146,60 @@ def test_a_padded_patch_is_not_seen(seed):
     model.load_state_dict(torch_vit.to_torch(params))
     close({0: logits}, {0: model(torch.from_numpy(images), {"padding_mask": torch.from_numpy(there)}).detach().numpy()},
           np.float64, True)  # fmt: skip
+
+
+@given(seed=seeds, heads=st.sampled_from([1, 2]), real=st.booleans())
+def test_a_patch_dropped_is_a_patch_that_nobody_reads(seed, heads, real):
+    """With masks of who may read whom and of what is there: both are of all patches, whichever are dropped."""
+    config, rng = ViTConfig(**{**SMALL, "pool": "cls", "reg_tokens": 1}), np.random.default_rng(seed)
+    params, images = parameters(config, rng), rng.normal(size=(2, 3, 16, 24))
+    patches, tokens = config.num_patches, config.num_tokens
+    kept, there = keep_some(rng.random((2, patches)), 0.4), rng.random((2, patches)) > 0.3
+    mask = rng.random((rng.integers(1, 3), heads, tokens, tokens)) > 0.3
+    mask[..., 0] = True  # the class token is always read
+    if real:
+        mask = np.where(mask, rng.normal(size=mask.shape), -np.inf)
+    dropping = {"patch_drop": kept, "padding_mask": there, "attn_mask": mask}
+    masking = {"padding_mask": kept & there, "attn_mask": mask}
+    logits, cache = numpy_vit.vit_forward(params, images, config, dropping)
+    dlogits = rng.normal(size=logits.shape)
+    gx, grads = numpy_vit.vit_backward(dlogits, cache)
+    same, cache = numpy_vit.vit_forward(params, images, config, masking)
+    gx_same, grads_same = numpy_vit.vit_backward(dlogits, cache)
+    close({"logits": logits, "gx": gx, **grads}, {"logits": same, "gx": gx_same, **grads_same}, np.float64, True)
+    theirs = torch_vit.vit_forward(torch_vit.to_torch(params), torch.from_numpy(images), config,
+                                   torch_vit.to_torch(dropping))  # fmt: skip
+    close({"logits": theirs.numpy()}, {"logits": same}, np.float64, True)
+
+
+MISFITS = [
+    ({"attn_mask": np.ones((2, 7, 7), bool)}, ShapeError, r"attn_mask has shape \(2, 7, 7\), expected \(T, T\) or"),
+    ({"attn_mask": np.ones((6, 7), bool)}, ShapeError, r"attn_mask has shape \(6, 7\).*T = 7"),
+    ({"attn_mask": np.ones((7, 7), np.int64)}, DtypeError, r"has dtype (torch\.)?int64, expected (torch\.)?bool"),
+    ({"padding_mask": np.ones((2, 7), bool)}, ShapeError, r"padding_mask has shape \(2, 7\), expected \(B, 6\)"),
+    ({"padding_mask": np.ones((2, 6))}, DtypeError, "padding mask has dtype"),
+    ({"blocks.0.attn.atn_drop": np.ones((2, 4, 7, 7), bool)}, ConfigError, "did you mean 'blocks.0.attn.attn_drop'"),
+]
+
+
+@pytest.mark.parametrize(("masks", "error", "message"), MISFITS)
+@pytest.mark.parametrize("fields", [{}, {"reg_tokens": 0, "layer_scale": 0.1}])
+def test_a_mask_that_does_not_fit_is_refused(masks, error, message, fields):
+    config, rng = ViTConfig(**{**SMALL, **fields}), np.random.default_rng(0)
+    params, images = parameters(config, rng), rng.normal(size=(2, 3, 16, 24))
+    with pytest.raises(error, match=message):
+        numpy_vit.vit_forward(params, images, config, masks)
+    with pytest.raises(error, match=message):
+        torch_vit.vit_forward(torch_vit.to_torch(params), torch.from_numpy(images), config, torch_vit.to_torch(masks))
+
+
+def test_relative_positions_need_all_patches():
+    config, rng = ViTConfig(**SMALL, rel_pos_bias="block"), np.random.default_rng(0)
+    params, drop = parameters(config, rng), {"patch_drop": np.arange(6)[None] < 4}
+    with pytest.raises(ConfigError, match="rel_pos_bias='block' is a table over the whole grid; leave out patch_drop"):
+        numpy_vit.vit_forward(params, rng.normal(size=(1, 3, 16, 24)), config, drop)
+    with pytest.raises(ConfigError, match="patch_drop_rate=0"):
+        ViTConfig(**SMALL, rel_pos_bias="block", patch_drop_rate=0.5)
 
 
 def test_a_query_that_may_read_nothing():

@@ -224,13 +224,15 @@ ENCODERS: list[Fields] = [
 
 
 def assembled_encoder(c: Choice) -> Case:
-    """Two blocks; masks of what a query may read and of patches that are not there."""
+    """Two blocks; masks of what a query may read and of patches that are not there, some patches dropped."""
     config = small_config(c, **c.of(ENCODERS), **rates(c))
-    x = c.array(c.size(1, 3), config.num_tokens, config.embed_dim)
-    rng, masks = np.random.default_rng(c.seed()), {}
+    batch, tokens, masks = c.size(1, 3), config.num_tokens, dict[str, Array]()
+    if c.of(FLAGS):
+        masks["patch_drop"] = keep_mask(c, batch, config.num_patches)
+        tokens = config.num_prefix_tokens + int(masks["patch_drop"][0].sum())
+    x, rng = c.array(batch, tokens, config.embed_dim), np.random.default_rng(c.seed())
     for i, rate in enumerate(drop_path_rates(config)):
-        sites = [(f"blocks.{i}.{n}", r, s) for n, r, s in block_sites(config, len(x), config.num_tokens, rate)]
-        masks |= drop_masks(c, sites)
+        masks |= drop_masks(c, [(f"blocks.{i}.{n}", r, s) for n, r, s in block_sites(config, batch, tokens, rate)])
     if c.of(FLAGS):
         masks["attn_mask"] = rng.random((len(x), 1, config.num_tokens, config.num_tokens)) > RATE
         masks["attn_mask"][..., 0] = True  # the class token is always read: padding may hide all else

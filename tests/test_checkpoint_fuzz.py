@@ -5,6 +5,7 @@ VIT_FUZZ sets how many mutated safetensors files are read (default 3,000); 100,0
 
 import io
 import json
+import math
 import os
 import tracemalloc
 import zipfile
@@ -87,15 +88,34 @@ def attempt(read, path) -> bool:
     return True
 
 
-def test_mutated_safetensors(tmp_path):
+class Counting:
+    """NumPy, but it adds up how many bytes its arrays are asked for."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    def empty(self, shape, dtype):
+        self.asked += math.prod(shape) * np.dtype(dtype).itemsize  # before it is tried
+        return np.empty(shape, dtype)
+
+
+def test_mutated_safetensors(tmp_path, monkeypatch):
+    """A typed error or the tensors; and all arrays together are never asked for more bytes than the file has."""
+    counting = Counting()
+    monkeypatch.setattr("vit_common.read_safetensors.np", counting)
     data = save_bytes(PARAMS, {"format": "pt", "vit_config": json.dumps(CONFIG.to_dict())})
     path = tmp_path / "w.safetensors"
     path.write_bytes(data)
     assert attempt(load_checkpoint, path)
     rng, read = np.random.default_rng(0), 0
     for k in range(COUNT):
-        path.write_bytes(mutate(data, rng))
+        mutated, counting.asked = mutate(data, rng), 0
+        path.write_bytes(mutated)
         read += attempt(load_checkpoint if k % 8 == 0 else read_safetensors, path)
+        assert counting.asked <= (2 if b"BF16" in mutated else 1) * len(mutated)
     assert 0 < read < 0.6 * COUNT  # both sides of the fence are reached
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from torch_vit.assembled_block import AssembledBlock
-from torch_vit.attention_mask import attention_mask_bias
+from torch_vit.attention_mask import attention_mask_bias, masks_of_kept
 from torch_vit.multi_head import AttentionPath
 from torch_vit.parallel_block import ParallelBlock
 from torch_vit.parallel_things_block import ParallelThingsBlock
@@ -58,7 +58,8 @@ def encoder_positions(
         turns = [[_kept(t[i : i + 1], keep) for t in tables] for i in range(config.depth)]
     elif config.rope != "none":
         turns = [[_kept(t.to(like), keep) for t in rope_table(config)]] * config.depth
-    bias = attention_mask_bias(masks.get("attn_mask"), masks.get("padding_mask"), config.num_prefix_tokens, like.dtype)
+    prefix = config.num_prefix_tokens
+    bias = attention_mask_bias(*masks_of_kept(masks, prefix, config.num_patches), prefix, like.dtype)
     if table is not None:
         shared = table_bias_forward(table, config)
         bias = shared if bias is None else bias + shared

@@ -20,9 +20,8 @@ from torch_vit.pos_embed import pos_embed_forward, sincos_1d, sincos_2d
 from torch_vit.tape import Tap
 from vit_common.config import ViTConfig
 from vit_common.errors import DtypeError, check_shape
+from vit_common.masks import BEYOND, check_masks
 from vit_common.params import check_params, init_params, sub
-
-BEYOND = {"attn_mask", "padding_mask", "patch_drop"}  # masks that the plain model's own stages do not know
 
 
 class PatchEmbed(nn.Module):
@@ -59,6 +58,7 @@ class VisionTransformer(Assembled):
     Raises:
         ShapeError: images of another shape than the configuration's.
         DtypeError: images that are not floating point.
+        ConfigError: a mask that no stage reads.
     """
 
     fixed_pos: Tensor  # a buffer, where the positions are sines and cosines
@@ -93,9 +93,11 @@ class VisionTransformer(Assembled):
         check_shape("images", images, ("B", config.in_channels, *config.image_size))
         if not images.is_floating_point():
             raise DtypeError(f"images have dtype {images.dtype}, expected floating point; normalise them first")
+        if masks and not torch.compiler.is_compiling():
+            check_masks(masks, config)
         if not self.is_plain:
             return super().forward(images, masks)
-        if BEYOND & (masks or {}).keys():
+        if any(name in BEYOND for name in masks or ()):
             return self._beyond(images, masks)
         x = self.patch_embed(self.images(images))  # (B, N, D)
         if config.class_token:

@@ -131,8 +131,8 @@ def _clip(values: Mapping[str, Any], architecture: str, fields: dict[str, Any]) 
 
 
 def _siglip(values: Mapping[str, Any], architecture: str, fields: dict[str, Any]) -> dict[str, Any]:
-    pooled = "mean" if fields["num_classes"] or not values.get("vision_use_head", True) else "map"
-    return {"class_token": False, "pool": pooled}
+    bare = "map" if values.get("vision_use_head", True) else "none"  # without a head the library hands out tokens
+    return {"class_token": False, "pool": "mean" if fields["num_classes"] else bare}
 
 
 def _plain(values: Mapping[str, Any], architecture: str, fields: dict[str, Any]) -> dict[str, Any]:

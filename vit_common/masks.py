@@ -5,11 +5,14 @@ hash of (seed, purpose, step, site): any mask of any step can be drawn again on 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from vit_common.config import ViTConfig
+from vit_common.errors import ConfigError, nearest
+
+BEYOND = "attn_mask", "padding_mask", "patch_drop"  # masks that the plain model's own stages do not know
 
 
 def keyed_rng(seed: int, *key: int | str) -> np.random.Generator:
@@ -45,6 +48,20 @@ def mask_sites(config: ViTConfig, batch: int) -> Iterator[tuple[str, float, tupl
         yield f"{block}.mlp.drop1", config.proj_drop_rate, (batch, tokens, config.mlp_dim)
         yield f"{block}.mlp.drop2", config.proj_drop_rate, (batch, tokens, width)
         yield f"{block}.drop_path2", path_rate, (batch,)
+
+
+def check_masks(names: Iterable[str], config: ViTConfig) -> None:
+    """Raise unless every mask has a place in the model.
+
+    Raises:
+        ConfigError: a name that no stage reads, or patches to drop where relative positions need all of them.
+    """
+    names = set(names)
+    known = {*BEYOND, *(site for site, _, _ in mask_sites(config, 1))}
+    if unknown := sorted(names - known):
+        raise ConfigError(f"no stage of this model reads a mask {unknown[0]!r}; {nearest(unknown[0], known)}")
+    if "patch_drop" in names and config.rel_pos_bias != "none":
+        raise ConfigError(f"rel_pos_bias={config.rel_pos_bias!r} is a table over the whole grid; leave out patch_drop")
 
 
 def make_masks(config: ViTConfig, batch: int, seed: int, step: int) -> dict[str, np.ndarray]:

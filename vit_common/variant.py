@@ -169,6 +169,8 @@ class Variant:
             raise ConfigError(f"reg_tokens={self.reg_tokens}, pre_logits={self.pre_logits}: neither may be negative")
         if not 0.0 <= self.patch_drop_rate < 1.0:
             raise ConfigError(f"patch_drop_rate={self.patch_drop_rate} is not a rate; expected 0 <= rate < 1")
+        if self.patch_drop_rate and self.rel_pos_bias != "none":
+            raise ConfigError(f"rel_pos_bias={self.rel_pos_bias!r} is a table over the whole grid; patch_drop_rate=0")
         if self.dist_token and not config.class_token:
             raise ConfigError("dist_token=True needs class_token=True: the two stand side by side")
         if self.dist_head and not self.dist_token:

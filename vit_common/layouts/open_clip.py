@@ -50,7 +50,7 @@ def _head_width(value: Any, values: Mapping[str, Any]) -> dict[str, Any]:
 ARGUMENTS = Arguments("open_clip", {
     "image_size": image_size, "patch_size": patch_size, "width": "embed_dim", "layers": "depth", "heads": "num_heads",
     "head_width": _head_width, "output_dim": "num_classes",
-    "pool_type": choice("pool_type", {"tok": {"pool": "cls"}, "avg": {"pool": "mean"}}),
+    "pool_type": choice("pool_type", {"tok": {"pool": "cls"}, "avg": {"pool": "mean"}, "none": {"pool": "none"}}),
     "final_ln_after_pool": lambda value, _: {"final_norm": not value, "fc_norm": bool(value)},
     "act_layer": activation, "quick_gelu": _quick, "act_kwargs": _act_kwargs, "norm_layer": norm_eps,
     "norm_kwargs": lambda value, _: {"norm_eps": value["eps"]} if "eps" in value else {},
