@@ -19,7 +19,7 @@ SHRINK = 2.0  # a power of two: the steps are exact
 ROWS = 14
 FIRST = 0.25  # of the inputs' own size
 SAFETY = 10.0  # Ridders' estimate is of the error's order, not a bound on it; a wrong gradient is off by far more
-PER_ROW = {"layer_norm", "rms_norm", "norm"}  # curved on the scale of a row's own size, which may be far below others
+PER_ROW = {"layer_norm", "rms_norm", "norm"}  # curved on the scale by which they divide, row by row
 EXPONENTIAL = {"softmax", "cross_entropy", "gelu", "attention"}  # curved on a scale of 1, however large their input
 
 
@@ -60,8 +60,10 @@ def check_richardson(stage: Stage, case: Case, seed: int) -> None:
     dy = harness.upstream(y, seed)
     grads = stage.backward(harness.ENGINE, dy, cache, arrays)
     most = 1.0 if stage.name in EXPONENTIAL else np.inf
-    per = -1 if stage.name in PER_ROW else None
-    directions = {n: direction(a, seed + 1 + i, most, per) for i, (n, a) in enumerate(arrays.items())}
+    sizes = {n: np.max(np.abs(a), initial=0.0) for n, a in arrays.items()}
+    if stage.name in PER_ROW:
+        sizes["x"] = spread(stage.name, arrays["x"], case.options)
+    directions = {n: direction(a, seed + 1 + i, most, sizes[n]) for i, (n, a) in enumerate(arrays.items())}
     bound = harness.derive_bounds(stage, case, np.float64, dy)
 
     def value(t: float) -> float:
@@ -79,9 +81,14 @@ def check_richardson(stage: Stage, case: Case, seed: int) -> None:
     assert_close(stage, left, right, SAFETY * error + right_error(grads, directions, bound))
 
 
-def direction(a: Array, seed: int, most: float, axis: int | None = None) -> Array:
-    """Random, of the array's own size (with `axis`: each row's), so that no input's share is lost; at most `most`."""
-    size = np.max(np.abs(a), axis=axis, keepdims=True, initial=0.0)
+def spread(stage: str, x: Array, options: Named) -> Array:
+    """What a norm divides its rows by, and all of it that a row of equal numbers has: sqrt(eps)."""
+    centred = x if "rms" in (stage.split("_")[0], options.get("kind")) else x - x.mean(axis=-1, keepdims=True)
+    return np.sqrt(np.mean(centred**2, axis=-1, keepdims=True) + options["eps"])
+
+
+def direction(a: Array, seed: int, most: float, size: Array) -> Array:
+    """Random, of this size (the array's own, so that no input's share is lost); at most `most`."""
     return strategies.normal(seed, a.shape) * np.minimum(np.where(size > 0, size, 1.0), most)
 
 

@@ -1,7 +1,8 @@
 """Special values: infinities, NaN, subnormal and negative zeros, equal and huge numbers, put among ordinary ones.
 
 Where torch has NaN, so has every engine; infinities are equal in place and sign; what stays finite stays within its
-bound. Torch runs in the same dtype, so that both leave the range at the same place.
+bound. Torch runs in the same dtype, so that both leave the range at the same place; where torch alone leaves it (its
+LayerNorm's gradient multiplies by numbers that cancel), an engine may also be right.
 """
 
 from __future__ import annotations
@@ -21,9 +22,6 @@ from parity_tests.strategies import Array, Case
 HUGE = float(np.float32(1e30))  # its square leaves float32, and not float64
 VALUES = {"inf": np.inf, "-inf": -np.inf, "nan": np.nan, "subnormal": None, "-0.0": -0.0, "0.0": 0.0, "huge": HUGE,
           "-huge": -HUGE}  # fmt: skip
-# The terms of LayerNorm's input gradient cancel, and torch adds them in another order: where infinite ones meet, NaN
-# and infinity are both right. What is finite must be so in both.
-ANY_NON_FINITE = {("layer_norm", "x")}
 # Beyond these a stage does not survive, and engines may part: what squares its input cannot hold 1e60 in float32.
 SQUARES = ("layer_norm", "rms_norm", "mae_loss")
 LEFT_OUT = {(name, np.float32): {"huge", "-huge"} for name in SQUARES}
@@ -54,9 +52,19 @@ def check_special(stage: Stage, case: Case, dtype: Any, seed: int) -> None:
     y_torch, g_torch, _ = run_torch(stage, case, dtype, dy, seed)
     y, grads = harness.run_numpy(stage, case, dtype, dy)
     bound = harness.derive_bounds(stage, case, dtype, dy)
-    same(stage, "y", dtype, y, y_torch, y_true, bound["y"])
-    for name, g in grads.items():
-        same(stage, name, dtype, g, g_torch[name], g_true[name], bound[name])
+    for name, value in {"y": y, **grads}.items():
+        theirs, truth = (y_torch, y_true) if name == "y" else (g_torch[name], g_true[name])
+        same(stage, name, dtype, value, theirs, truth, bound[name], either(stage, name, case))
+
+
+def either(stage: Stage, tensor: str, case: Case) -> bool:
+    """Whether NaN and infinity are both right in this tensor; what is finite must be so in both engines.
+
+    The terms of LayerNorm's input gradient cancel, and torch adds them in another order, as infinite ones may meet. Of
+    a row of equal numbers it makes 0 up to rounding, and an infinite weight NaN of 0, infinity of any other number.
+    """
+    endless = tensor == "y" and not np.isfinite(case.arrays["weight"]).all()
+    return stage.name == "layer_norm" and (tensor == "x" or endless)
 
 
 def run_torch(stage: Stage, case: Case, dtype: Any, dy: Array | None, seed: int) -> tuple[Array, Named, Array]:
@@ -74,15 +82,18 @@ def run_torch(stage: Stage, case: Case, dtype: Any, dy: Array | None, seed: int)
     return y.detach().numpy(), {"x": dx.numpy()}, dy
 
 
-def same(stage: Stage, tensor: str, dtype: Any, got: Array, torch_got: Array, truth: Array, bound: Array) -> None:
+def same(
+    stage: Stage, tensor: str, dtype: Any, got: Array, torch_got: Array, truth: Array, bound: Array, either: bool
+) -> None:
     got, torch_got = np.asarray(got), np.asarray(torch_got)
     where = f"{stage.name}: {tensor} in {np.dtype(dtype)}"
     kinds = {"NaN": np.isnan, "+inf": lambda a: a == np.inf, "-inf": lambda a: a == -np.inf}
-    if (stage.name, tensor) in ANY_NON_FINITE:
+    if either:
         kinds = {"NaN or infinity": lambda a: ~np.isfinite(a)}
     for what, where_is in kinds.items():
         ours, theirs = where_is(got), where_is(torch_got)
-        assert np.array_equal(ours, theirs), f"{where}: {what} at {places_of(ours)}, torch's at {places_of(theirs)}"
+        wrong = (ours != theirs) & (ours != where_is(truth))
+        assert not wrong.any(), f"{where}: {what} at {places_of(ours)}, torch's at {places_of(theirs)}"
     known = np.isfinite(got) & np.isfinite(truth) & np.isfinite(np.broadcast_to(bound, got.shape))
     engines = 2 if dtype == np.float64 else 1
     error = np.abs(np.where(known, got, 0.0).astype(np.float64) - np.where(known, truth, 0.0))

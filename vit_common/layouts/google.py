@@ -104,9 +104,11 @@ def _rep_size(value: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     return {} if isinstance(value, bool) or not value else {"pre_logits": value}
 
 
-POOLS = {"token": {"pool": "cls"}, "tok": {"pool": "cls"}, "gap": {"pool": "mean"}, "map": {"pool": "map"},
-         "unpooled": {"pool": "none", "class_token": False}, "token_unpooled": {"pool": "none", "class_token": True},
-         "none": {"pool": "none"}}  # fmt: skip
+POOLS: dict[str, dict[str, Any]] = {
+    "token": {"pool": "cls"}, "tok": {"pool": "cls"}, "gap": {"pool": "mean"}, "map": {"pool": "map"},
+    "unpooled": {"pool": "none", "class_token": False}, "token_unpooled": {"pool": "none", "class_token": True},
+    "none": {"pool": "none"},
+}  # fmt: skip
 ENCODER = {
     "num_layers": "depth", "num_heads": "num_heads", "mlp_dim": "mlp_dim",
     "dropout_rate": rates("pos_drop_rate", "proj_drop_rate"), "attention_dropout_rate": rates("attn_drop_rate"),
