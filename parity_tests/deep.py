@@ -33,10 +33,12 @@ from vit_common.files import write_json
 
 NOTES = ROOT / "build" / "deep.jsonl"
 RESULT = Path(__file__).with_name("results") / "deep_run.json"
-ENGINES = ("numpy_vit", "torch_vit")
-PACKAGES = (*ENGINES, "vit_common", "parity_tests", "benchmarks")
+ENGINES, COMMON = ("numpy_vit", "torch_vit"), "vit_common"
+PACKAGES = (*ENGINES, COMMON, "parity_tests", "benchmarks")
 # The file of a stage that is not named after it.
 FILES = {"softmax": "attention", "drop_path": "dropout", "pool": "head", "cross_entropy": "loss", "vit": "model"}
+# What speaks only after a failure, or of another's engine: it decides nothing.
+ASIDE = {f"parity_tests.{name}" for name in ("foreign", "diagnosis", "reproduce", "traces")}
 Note = dict[str, Any]
 
 
@@ -51,17 +53,28 @@ def imports(module: str) -> frozenset[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            where = gathered() if node.module == COMMON else {}
+            found |= {where.get(alias.name, node.module) for alias in node.names}
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return frozenset(n for n in found if n.split(".")[0] in PACKAGES and source_path(n).is_file())
 
 
 @cache
+def gathered() -> dict[str, str]:
+    """Name -> the module that defines it, of what vit_common hands out as its own."""
+    tree = ast.parse(source_path(COMMON).read_text(encoding="utf-8"))
+    froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    found = {alias.name: node.module for node in froms for alias in node.names if node.module != COMMON}
+    return found | dict.fromkeys(("load_checkpoint", "save_checkpoint"), "vit_common.checkpoint")
+
+
+@cache
 def reached(module: str) -> frozenset[str]:
-    """The module and all that it imports, directly or not; not what an engine's __init__ gathers."""
+    """The module and all that it imports, directly or not; not what an engine's __init__ gathers, nor ASIDE."""
     seen, todo = set(), [module]
     while todo:
         name = todo.pop()
-        if name not in seen:
+        if name not in seen and name not in ASIDE:
             seen.add(name)
             todo += imports(name) if name not in ENGINES else []
     return frozenset(seen)

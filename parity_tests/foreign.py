@@ -24,10 +24,10 @@ import numpy_vit
 from vit_common.errors import nearest
 
 # The functions of the stage files, and the optimizers.
-FILES = {f"numpy_vit.{stage}" for stage in numpy_vit.STAGES}
+FILES = {f"numpy_vit.{stage}" for stage in (*numpy_vit.STAGES, *numpy_vit.VARIANTS)}
 ABOUT_THE_SUITE = {"test_foreign", "test_diagnosis", "test_planted_bugs", "test_weak_practices", "test_ladder",
                    "test_low_precision"}  # fmt: skip
-NAMES = [name for name in numpy_vit.__all__ if getattr(vars(numpy_vit)[name], "__module__", "") in FILES]
+NAMES = [name for name, f in vars(numpy_vit).items() if inspect.isfunction(f) and f.__module__ in FILES]
 
 
 class ForeignEngine:
@@ -76,15 +76,30 @@ class ForeignEngine:
 
     def stages(self) -> dict[str, list[str]]:
         """What can be said of each stage."""
-        from parity_tests.harness import STAGES
-
         groups: dict[str, list[str]] = {"tested": [], "forward only": [], "backward only": [], "not tested": []}
-        for stage in STAGES:
+        for stage in every_stage():
             has = tuple(f"{stage}_{way}" in self.own for way in ("forward", "backward"))
             names = {(True, True): "tested", (True, False): "forward only", (False, True): "backward only"}
             groups[names.get(has, "not tested")].append(stage)
         groups["not tested"] += [n for n in NAMES if not n.endswith(("_forward", "_backward")) and n not in self.own]
         return groups
+
+
+def every_stage() -> list[str]:
+    """The plain model's stages, then the variants'."""
+    from parity_tests.harness import STAGES
+    from parity_tests.variants import VARIANTS
+
+    return [*STAGES, *VARIANTS]
+
+
+def stage_of(item: pytest.Item) -> str | None:
+    """The one stage that a test is about: its parameter says which, or (of a variant) its file."""
+    from parity_tests.variants import VARIANTS
+
+    named = item.callspec.params.get("name") if hasattr(item, "callspec") else None
+    stage = named or item.path.stem.removeprefix("test_")
+    return stage if stage in VARIANTS or named in every_stage() else None
 
 
 def is_blank(function: Callable) -> bool:
@@ -113,22 +128,21 @@ class Plugin:
         self.wrong: dict[str, dict[str, None]] = {}  # stage -> what its failures say, each once
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        from parity_tests.harness import STAGES
-
-        concerned = [item for item in items if self.concerns(getattr(item, "module", None))]
+        concerned = [item for item in items if self.concerns(item)]
         config.hook.pytest_deselected(items=[item for item in items if item not in concerned])
         items[:] = concerned
         for item in items:
-            stage = getattr(item, "callspec", None) and item.callspec.params.get("name")
-            if stage in STAGES and not any(f"{stage}_{way}" in self.engine.own for way in ("forward", "backward")):
+            stage = stage_of(item)
+            if stage and not any(f"{stage}_{way}" in self.engine.own for way in ("forward", "backward")):
                 reason = f"not tested: {self.engine.__name__} has no {stage} yet"
                 item.add_marker(pytest.mark.skip(reason=reason))  # before anything is drawn for it
             if "pytest.raises" in inspect.getsource(inspect.unwrap(item.function)):
                 item.add_marker(pytest.mark.skip(reason="not tested: an engine's errors are its own"))
 
-    def concerns(self, module: Any) -> bool:
-        """Whether a test file runs stages through the harness, and is not about the suite itself."""
-        return hasattr(module, "harness") and module.__name__.rpartition(".")[2] not in ABOUT_THE_SUITE
+    def concerns(self, item: pytest.Item) -> bool:
+        """Whether a test runs stages through the harness, and is not about the suite itself."""
+        through = hasattr(getattr(item, "module", None), "harness") or stage_of(item)
+        return bool(through) and item.path.stem not in ABOUT_THE_SUITE
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self.engine.ran.clear()

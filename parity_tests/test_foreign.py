@@ -54,6 +54,34 @@ def test_a_learners_softmax(tmp_path):
     assert "has no linear_forward yet" in said
 
 
+RMS_NORM = """
+import numpy as np
+def rms_norm_forward(x, weight, eps=1e-6):
+    r = 1.0 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
+    return x * r * weight, (x, weight, r)
+def rms_norm_backward(dy, cache):
+    x, weight, r = cache
+    g = dy * weight
+    dx = r * g - x * r**3 * (g * x).mean(axis=-1, keepdims=True){wrong}
+    return dx, {{"weight": (dy * x * r).reshape(-1, x.shape[-1]).sum(axis=0)}}
+"""
+
+
+def test_a_variants_stage(tmp_path):
+    """It is held like the plain ones; the other variants are not tested."""
+    path, tests = tmp_path / "mine.py", ["parity_tests/test_rms_norm.py", "parity_tests/test_every_variant.py",
+                                         "parity_tests/test_rope.py"]  # fmt: skip
+    path.write_text(RMS_NORM.format(wrong=" * 2"))
+    code, said = suite(path, *tests, "-k", "parity or order")
+    assert code == 1
+    assert "to mend in rms_norm:" in said
+    path.write_text(RMS_NORM.format(wrong=""))
+    code, said = suite(path, *tests)
+    assert code == 0, said
+    assert "tested: rms_norm\n" in said
+    assert "has no rope yet" in said
+
+
 def test_nothing_to_test_is_an_error(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("def softmax_back(dy, cache): return dy\n")
