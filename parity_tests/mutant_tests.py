@@ -24,6 +24,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.errors import InvalidArgument
 
+import numpy_vit
 from parity_tests.mutant_run import Verdict, allow, patch, run
 from parity_tests.mutations import Mutant
 from parity_tests.planting import ROOT
@@ -42,9 +43,11 @@ Items = list[pytest.Item]
 
 
 def sources() -> list[str]:
-    """Every file of both engines that computes something."""
+    """Every file of the NumPy engine, and the PyTorch engine's stages: how that one is run is tested in tests/."""
+    stages = {*numpy_vit.STAGES, *numpy_vit.VARIANTS}
     found = (path for engine in ENGINES for path in sorted((ROOT / engine).glob("*.py")))
-    return [path.relative_to(ROOT).as_posix() for path in found if not path.name.startswith("__")]
+    kept = (path for path in found if path.parent.name == "numpy_vit" or path.stem in stages)
+    return [path.relative_to(ROOT).as_posix() for path in kept if not path.name.startswith("__")]
 
 
 def collected(work: Callable[[Items], None]) -> None:

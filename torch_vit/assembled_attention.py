@@ -11,7 +11,7 @@ from torch_vit.diff_attention import LAMBDAS, diff_attention_forward
 from torch_vit.dropout import dropout_forward
 from torch_vit.grouped_query import grouped_query_forward
 from torch_vit.linear import Linear
-from torch_vit.multi_head import AttentionPath, merge_heads
+from torch_vit.multi_head import AttentionPath, known_path, merge_heads
 from torch_vit.norm import make_norm
 from torch_vit.positions import Positions, block_bias_forward, turn
 from torch_vit.qkv_project import QkvProject
@@ -65,7 +65,7 @@ class AssembledAttention(QkvProject, HeadNorms):
 
     def __init__(self, config: ViTConfig, layer: int = 0, attention: AttentionPath = "fused"):
         super().__init__(config, layer)
-        self.config, self.layer, self.attention = config, layer, attention
+        self.config, self.layer, self.attention = config, layer, known_path(attention)
         self.add_head_norms(config)
         self.q, self.k, self.v, self.context = (Tap() for _ in range(4))
         self.relative_position_bias_table = None

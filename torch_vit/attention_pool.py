@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch_vit.activated_mlp import ActivatedMlp
 from torch_vit.attention import attention_forward, fused_attention_forward
 from torch_vit.linear import Linear
-from torch_vit.multi_head import AttentionPath, merge_heads, split_heads
+from torch_vit.multi_head import AttentionPath, known_path, merge_heads, split_heads
 from torch_vit.norm import make_norm
 from torch_vit.tape import Tap
 from vit_common.config import ViTConfig
@@ -21,7 +21,7 @@ class AttentionPool(nn.Module):
     def __init__(self, config: ViTConfig, attention: AttentionPath = "fused"):
         super().__init__()
         width, ratio = config.embed_dim, config.attn_pool_mlp_ratio
-        self.heads, self.attention = config.attn_pool_heads or config.num_heads, attention
+        self.heads, self.attention = config.attn_pool_heads or config.num_heads, known_path(attention)
         self.latent = nn.Parameter(torch.empty(1, 1, width))
         self.q, self.kv, self.proj = Linear(width, width), Linear(width, 2 * width), Linear(width, width)
         self.scores, self.probs = Tap(), Tap()

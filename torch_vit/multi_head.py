@@ -2,7 +2,7 @@ r"""Multi-head self-attention three ways: autograd through written-out attention
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,20 @@ from torch_vit.dropout import dropout_forward
 from torch_vit.linear import Linear
 from torch_vit.tape import Tap
 from vit_common.config import ViTConfig
+from vit_common.errors import ConfigError, nearest
 
 AttentionPath = Literal["fused", "explicit", "manual"]
+
+
+def known_path(attention: str) -> AttentionPath:
+    """The path itself.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if attention not in get_args(AttentionPath):
+        raise ConfigError(f"attention={attention!r} is unknown; {nearest(attention, get_args(AttentionPath))}")
+    return cast(AttentionPath, attention)
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
@@ -67,7 +79,7 @@ class MultiHead(nn.Module):
 
     def __init__(self, config: ViTConfig, attention: AttentionPath = "fused"):
         super().__init__()
-        self.config, self.attention = config, attention
+        self.config, self.attention = config, known_path(attention)
         self.qkv = Linear(config.embed_dim, 3 * config.embed_dim)
         self.proj = Linear(config.embed_dim, config.embed_dim)
         self.q, self.k, self.v, self.scores, self.probs, self.context = (Tap() for _ in range(6))

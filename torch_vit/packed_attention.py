@@ -41,6 +41,7 @@ def serves_varlen(q: Tensor) -> bool:
 def _varlen(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, pin_memory=True).to(q.device, non_blocking=True)
+    ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, pin_memory=q.is_cuda)
+    ends = ends.to(q.device, non_blocking=True)
     q, k, v = (t[0].transpose(0, 1) for t in (q, k, v))  # (T, NH, HD) each
     return cast(Tensor, varlen_attn(q, k, v, ends, ends, max(lengths), max(lengths))).transpose(0, 1)[None]

@@ -11,7 +11,7 @@ from torch_vit.assembled_attention import HeadNorms
 from torch_vit.dropout import drop_path_forward, dropout_forward
 from torch_vit.layer_scale import LayerScale
 from torch_vit.linear import Linear
-from torch_vit.multi_head import AttentionPath, merge_heads, split_heads
+from torch_vit.multi_head import AttentionPath, known_path, merge_heads, split_heads
 from torch_vit.norm import make_norm
 from torch_vit.positions import Positions
 from torch_vit.tape import Tap
@@ -27,7 +27,7 @@ class ParallelBlock(HeadNorms):
         self, config: ViTConfig, layer: int = 0, drop_path_rate: float = 0.0, attention: AttentionPath = "fused"
     ):
         super().__init__()
-        self.config, self.layer, self.rate, self.attention = config, layer, drop_path_rate, attention
+        self.config, self.layer, self.rate, self.attention = config, layer, drop_path_rate, known_path(attention)
         width, inner, hidden, bias = config.embed_dim, config.attn_dim, config.mlp_dim, config.qkv_bias != "none"
         self.in_norm = make_norm(width, config.norm, config.norm_eps)
         self.in_proj = Linear(width, hidden + 3 * inner, bias=bias)

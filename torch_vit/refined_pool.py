@@ -3,7 +3,7 @@ r"""Refined pooling: the tokens read each other once more, with no weights at al
 from torch import Tensor, nn
 
 from torch_vit.attention import attention_forward, fused_attention_forward
-from torch_vit.multi_head import AttentionPath, merge_heads, split_heads
+from torch_vit.multi_head import AttentionPath, known_path, merge_heads, split_heads
 from torch_vit.tape import Tap
 from vit_common.errors import check_shape
 
@@ -13,7 +13,7 @@ class RefinedPool(nn.Module):
 
     def __init__(self, heads: int, first: bool, attention: AttentionPath = "fused"):
         super().__init__()
-        self.heads, self.first, self.attention = heads, first, attention
+        self.heads, self.first, self.attention = heads, first, known_path(attention)
         self.scores, self.probs = Tap(), Tap()
 
     def forward(self, x: Tensor) -> Tensor:
