@@ -1,11 +1,14 @@
 """The tests are tested: every planted bug is caught, and the failure names the stage that it is in."""
 
+from contextlib import nullcontext
+
+import numpy as np
 import pytest
 
 import numpy_vit
-from parity_tests import planted_variants
+from parity_tests import planted_variants, test_assembled, test_mae, test_optimizer, test_packing
 from parity_tests.planted_bugs import BUGS, Edit, Wrong, planted
-from parity_tests.planting import engine_with
+from parity_tests.planting import engine_with, under_test
 from parity_tests.stage_checks import first_failure
 
 
@@ -24,6 +27,31 @@ def test_caught_in_the_right_stage(bug):
     stage, message = found
     assert stage == bug.stage, message
     assert message.startswith(f"{bug.stage}")
+
+
+ADAMW = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.5, "decay": None}
+COMPARED = {
+    "mae": lambda: test_mae.test_both_engines_and_the_complex_step({}),
+    "assembled": lambda: test_assembled.test_both_engines_agree_in_every_intermediate_and_gradient({"pre_norm": True}),
+    "packing": lambda: test_packing.check(*test_packing.case(test_packing.CONFIG, test_packing.SIZES),
+                                          test_packing.CONFIG, [test_packing.run_numpy]),
+    "optimizer": lambda: test_optimizer.check("adamw", 0, 1.0, np.float64, ADAMW),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bug", planted_variants.WHOLES, ids=lambda bug: bug.name)
+def test_caught_where_whole_models_are_compared(bug, monkeypatch):
+    for engine, expected in ((engine_with({}), nullcontext()), (planted(bug), pytest.raises(AssertionError))):
+        for module in (test_mae, test_assembled, test_packing):
+            monkeypatch.setattr(module, "numpy_vit", engine)
+        with under_test(engine), expected:
+            COMPARED[bug.stage]()
+
+
+def test_every_stage_has_a_planted_bug():
+    """In its own file."""
+    files = {change.file for bug in (*EVERY, *planted_variants.WHOLES) for change in bug.changes}
+    assert {*numpy_vit.STAGES, *numpy_vit.VARIANTS} <= files
 
 
 def test_a_copy_without_a_bug_passes():

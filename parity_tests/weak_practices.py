@@ -172,7 +172,7 @@ def page() -> str:
     rows.append([f"**missed, of {len(BUGS)}**", *counts])
     table = [f"| {' | '.join(row)} |" for row in (head, ["---"] + [":-:"] * len(PRACTICES), *rows)]
     lessons = [f"- **{p.title}**. {p.lesson}" for p in PRACTICES]
-    more = [f"- **{bug.stage}**: {bug.story}" for bug in planted_variants.BUGS]
+    more = [f"- **{bug.stage}**: {bug.story}" for bug in ELSEWHERE]
     return "\n".join([*INTRODUCTION, *table, "", "## What each column teaches", "", *lessons, "", *VARIANTS, *more, ""])
 
 
@@ -185,10 +185,11 @@ INTRODUCTION = [
     "that its title names (the first and the fourth need no torch). *missed*: the test passes although the bug is",
     "there. The parity suite catches every one of them and names its stage (`parity_tests/test_planted_bugs.py`).", "",
 ]  # fmt: skip
+ELSEWHERE = (*planted_variants.BUGS, *planted_variants.WHOLES)
 VARIANTS = [
     "## Planted in the variants' stages", "",
-    f"{len(planted_variants.BUGS)} more, in the stages that other people's Vision Transformers are assembled from; the",
-    "suite catches each of them, in its stage.", "",
+    f"{len(ELSEWHERE)} more, in the stages that other people's Vision Transformers are assembled from, in whole models and",
+    "in the optimizer; the suite catches each of them.", "",
 ]  # fmt: skip
 
 
