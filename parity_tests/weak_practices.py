@@ -188,8 +188,8 @@ INTRODUCTION = [
 ELSEWHERE = (*planted_variants.BUGS, *planted_variants.WHOLES)
 VARIANTS = [
     "## Planted in the variants' stages", "",
-    f"{len(ELSEWHERE)} more, in the stages that other people's Vision Transformers are assembled from, in whole models and",
-    "in the optimizer; the suite catches each of them.", "",
+    f"{len(ELSEWHERE)} more, in the stages that other people's Vision Transformers are assembled from, in whole models",
+    "and in the optimizer; the suite catches each of them.", "",
 ]  # fmt: skip
 
 
