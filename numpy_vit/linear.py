@@ -31,7 +31,7 @@ def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[
     Raises:
         ShapeError: the last axis of x is not I, or the bias is not (O,).
     """
-    check_shape("linear weight", weight, ("O", x.shape[-1] if x.ndim else 0))
+    check_shape("linear weight", weight, ("O", x.shape[-1] if x.ndim else -1))
     rows = x.reshape(-1, x.shape[-1])  # (R, I)
     y = rows @ weight.T  # (R, O)
     if bias is not None:

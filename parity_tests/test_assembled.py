@@ -58,7 +58,9 @@ VARIANTS = [
     {"rel_pos_bias": "block", "pos_grid": (4, 4), "pos_embed": "none"},
     {"rope": "axial", "rope_grid_indexing": "xy", "rope_ref_grid": (3, 5), "dynamic_image_size": True},
     {"attention": "diff", "rel_pos_bias": "both"}, {"pool": "none", "head_softmax": True},
-    {"qkv": "split", "attn_head_dim": 8}, *({"qkv": "split", "qkv_bias": b} for b in ("q", "k", "v", "qk", "kv")),
+    {"pool": "map", "pool_include_prefix": True}, {"rope": "mixed", "depth": 1},
+    {"block": "parallel", "attn_head_dim": 8}, {"qkv": "split", "attn_head_dim": 8},
+    *({"qkv": "split", "qkv_bias": b} for b in ("q", "k", "v", "qk", "kv")),
 ]  # fmt: skip
 SMALL = {"image_size": (16, 24), "patch_size": 8, "num_classes": 5, "embed_dim": 24, "depth": 2, "num_heads": 2}
 

@@ -1,6 +1,7 @@
 """What a stage promises beside its numbers, and where numbers alone would not tell: found by changing the engines."""
 
 import importlib
+import inspect
 import math
 from types import SimpleNamespace
 
@@ -10,15 +11,24 @@ import torch
 
 import numpy_vit
 import torch_vit
+from numpy_vit.data_parallel import parallel_loss_and_grads
 from numpy_vit.engine import NumpyEngine
 from numpy_vit.resize_matrix import RULES
 from parity_tests.strategies import normal
 from parity_tests.trajectories import CONFIG, RECIPE, batches, initial
-from torch_vit import packed_attention as packed
+from parity_tests.variants import close
 from torch_vit import to_torch
-from vit_common import CheckpointError, ConfigError, DtypeError, ShapeError, ViTConfig, init_params
+from torch_vit.branch import make_mlp
+from torch_vit.engine import TorchEngine
+from torch_vit.mae import Mae
+from torch_vit.multi_head import ManualMultiHead
+from torch_vit.patch_dropout import random_mask
+from vit_common import CheckpointError, ConfigError, DtypeError, RangeError, ShapeError, ViTConfig, init_params
+from vit_common.mae_config import MaeConfig, init_mae_params, mae_mask
 
+ENGINES = "numpy_vit", "torch_vit"
 DIGITS = ViTConfig.preset("digits")
+packed = importlib.import_module("torch_vit.packed_attention")
 both_engines = pytest.mark.parametrize(("engine", "wrap"), [(numpy_vit, np.asarray), (torch_vit, torch.from_numpy)],
                                        ids=["numpy", "torch"])  # fmt: skip
 
@@ -74,8 +84,10 @@ def test_kernels_end_at_their_radius():
 @pytest.mark.parametrize("pool", ["cls", "none", "mean", "cls_mean", "cls_dist"])
 def test_what_is_pooled_is_a_copy(pool):
     x = normal(0, (2, 4, 3))
-    y, _ = numpy_vit.token_pool_forward(x, pool, 1)
+    y, cache = numpy_vit.token_pool_forward(x, pool, 1)
     assert not np.shares_memory(x, y)
+    dy = normal(1, y.shape)
+    assert not np.shares_memory(dy, numpy_vit.token_pool_backward(dy, cache))
 
 
 def test_numbers_and_lists_are_arrays_too():
@@ -195,31 +207,200 @@ def test_the_kernel_for_segments_is_called_as_it_is_documented(monkeypatch):
 
 @both_engines
 def test_packed_queries_keys_and_values_name_which_does_not_fit(engine, wrap):
-    q, k, v = (wrap(normal(i, (1, 2, n, 4))) for i, n in enumerate((3, 3, 3)))
-    with pytest.raises(ShapeError, match="^k has shape"):
+    q, k, v = (wrap(normal(i, (1, 2, 3, 4))) for i in range(3))
+    with pytest.raises(ShapeError, match=r"^q has shape \(2, 3, 4\)"):
+        engine.packed_attention_forward(q[0], k, v, (3,))
+    with pytest.raises(ShapeError, match=r"^k has shape \(1, 2, 3, 2\), expected \(1, 2, \w+, 4\)"):
         engine.packed_attention_forward(q, k[..., :2], v, (3,))
-    with pytest.raises(ShapeError, match="^v has shape"):
+    with pytest.raises(ShapeError, match=r"^v has shape \(1, 1, 3, 4\), expected \(1, 2, 3, \w+\)"):
         engine.packed_attention_forward(q, k, v[:, :1], (3,))
+    with pytest.raises(ShapeError, match="each has at least one"):
+        engine.packed_attention_forward(q[:, :, :0], k[:, :, :0], v[:, :, :0], ())
+
+
+@both_engines
+def test_packed_positions_and_logits_have_the_images_dtype(engine, wrap):
+    config = ViTConfig(image_size=4, patch_size=2, embed_dim=8, num_heads=2, depth=1, pos_embed="sincos_2d")
+    params = {n: wrap(p) for n, p in init_params(config, 0).items()}
+    images = [wrap(np.zeros((3, 4, n), np.float32)) for n in (4, 2)]
+    logits = engine.packed_forward(params, images, config)
+    assert (logits[0] if engine is numpy_vit else logits).dtype == images[0].dtype
+    parts = importlib.import_module(f"{engine.__name__}.packed_tokens")
+    if engine is numpy_vit:
+        positions, _ = parts.grid_positions(params, (2, 2), config, np.dtype("float32"))
+    else:
+        positions = parts.grid_positions(params, (2, 2), config)
+    assert positions.dtype == images[0].dtype
+    with pytest.raises(CheckpointError, match="missing"):
+        engine.packed_forward({n: p for n, p in params.items() if n != "norm.bias"}, images, config)
+
+
+def test_positions_of_a_masked_autoencoder_have_the_images_dtype():
+    encoder = ViTConfig(image_size=8, patch_size=4, num_classes=0, embed_dim=8, depth=1, num_heads=2,
+                        pos_embed="sincos_2d")  # fmt: skip
+    config = MaeConfig(encoder, decoder_dim=8, decoder_depth=1, decoder_heads=2)
+    model = Mae(config)
+    model.load_state_dict(to_torch(init_mae_params(config, 0)))
+    loss, prediction = model(torch.zeros(2, 3, 8, 8), torch.from_numpy(mae_mask(config, 2, 0, 0)))
+    assert loss.dtype == prediction.dtype == torch.float32
+
+
+@pytest.mark.parametrize("fields", [{}, {"mlp": "glu"}, {"mlp": "glu_packed"}], ids=str)
+def test_an_mlp_drops_at_random_in_train_mode_without_masks(fields):
+    config = DIGITS.replace(proj_drop_rate=0.5, **fields)
+    mlp, x = make_mlp(config), torch.ones(2, 5, config.embed_dim)
+    for p in mlp.parameters():
+        torch.nn.init.normal_(p)
+    assert not torch.equal(mlp.train()(x), mlp(x))
+    assert torch.equal(mlp(x, {}), mlp(x, {}))
+    assert torch.equal(mlp.eval()(x), mlp(x))
+
+
+def test_the_backward_by_hand_is_used_unless_weights_are_dropped(monkeypatch):
+    calls = []
+    real = ManualMultiHead.apply
+    monkeypatch.setattr(ManualMultiHead, "apply", lambda *a: calls.append(1) or real(*a))
+    model = torch_vit.VisionTransformer(DIGITS.replace(attn_drop_rate=0.5), "manual")
+    model.eval()(torch.zeros(1, 1, 8, 8))
+    assert len(calls) == DIGITS.depth
+    model.train()(torch.zeros(1, 1, 8, 8))
+    assert len(calls) == DIGITS.depth
+
+
+def test_biased_attention_is_fused_unless_weights_are_dropped_or_looked_at(monkeypatch):
+    calls = []
+    real = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr("torch_vit.biased_attention.F.scaled_dot_product_attention",
+                        lambda *a, **k: calls.append(1) or real(*a, **k))  # fmt: skip
+    q, k, v = (torch.from_numpy(normal(i, (1, 2, 3, 4))) for i in range(3))
+    for options, fused in (({}, 1), ({"drop_rate": 0.5}, 1), ({"training": True}, 1), ({"tap": lambda _, t: t}, 0),
+                           ({"drop_rate": 0.5, "training": True}, 0),
+                           ({"drop_mask": torch.ones(1, 2, 3, 3, dtype=torch.bool)}, 0)):  # fmt: skip
+        calls.clear()
+        torch_vit.biased_attention_forward(q, k, v, **{"tap": None, **options})
+        assert len(calls) == fused, options
+
+
+def test_masks_and_copies_are_made_where_they_are_asked_for():
+    closed = importlib.import_module("torch_vit.attention_mask")._closed
+    assert closed(torch.ones(2, dtype=torch.bool, device="meta"), torch.float32).device.type == "meta"
+    assert to_torch({"a": np.zeros(2)}, "meta")["a"].device.type == "meta"
+
+
+def test_how_many_patches_torch_keeps():
+    assert set(random_mask(3, 100, 0.5, torch.device("cpu")).sum(dim=1).tolist()) == {50}
+
+
+def test_a_missing_parameter_is_named():
+    params = to_torch(init_params(DIGITS, 0))
+    del params["norm.bias"]
+    with pytest.raises(CheckpointError, match="missing"):
+        torch_vit.vit_forward(params, torch.zeros(1, 1, 8, 8), DIGITS)
+
+
+def test_an_optimizers_result_has_no_history():
+    params, grads = ({n: torch.ones(2, requires_grad=True) for n in "ab"} for _ in range(2))
+    for name in ("sgd", "adamw"):
+        state = getattr(torch_vit, f"{name}_init")(params)
+        new, state = getattr(torch_vit, f"{name}_step")(params, grads, state, lr=0.1)
+        held = [*new.values(), *(t for field in state if isinstance(field, dict) for t in field.values())]
+        assert not any(t.requires_grad for t in held)
+
+
+def test_the_kernel_for_segments_is_looked_for_under_its_name():
+    assert packed.HAS_VARLEN == (tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 10))
 
 
 # ---- the NumPy engine as a whole -------------------------------------------------------------------------------
 
 
-def started():
+def started(recipe=RECIPE):
     engine = NumpyEngine()
-    engine.start(CONFIG, initial(CONFIG, RECIPE), RECIPE)
+    engine.start(CONFIG, initial(CONFIG, recipe), recipe)
     return engine
 
 
-def test_an_infinite_gradient_of_a_finite_loss_is_not_taken(monkeypatch):
+@pytest.mark.parametrize("which", ["norm", "loss"])
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_an_infinite_loss_or_gradient_is_not_taken(which, value, monkeypatch):
     engine, (first, *_) = started(), list(batches(CONFIG, RECIPE, 1))
-    before = engine.state()
-    for norm in (math.inf, math.nan):
-        monkeypatch.setattr("numpy_vit.engine.clip_grad_norm", lambda grads, _, n=norm: (grads, n))
-        engine.train_step(*first)
-        after = engine.state()
-        assert all(np.array_equal(before[n], after[n]) for n in before)
-        engine.load_state(before)
+    before = {n: a.copy() for n, a in engine.state().items()}
+    if which == "norm":
+        monkeypatch.setattr("numpy_vit.engine.clip_grad_norm", lambda grads, _: (grads, value))
+    else:
+        zeros = {n: np.zeros_like(p) for n, p in engine.params().items()}
+        monkeypatch.setattr("numpy_vit.engine.parallel_loss_and_grads", lambda *_: (value, zeros))
+    engine.train_step(*first)
+    assert all(np.array_equal(before[n], after) for n, after in engine.state().items())
+
+
+def test_a_state_is_a_copy():
+    engine, (first, *_) = started(), list(batches(CONFIG, RECIPE, 1))
+    engine.train_step(*first)
+    own = [*engine._params.values(), *engine._optim.m.values(), *engine._optim.v.values()]
+    given = [*engine.state().values(), *engine.params().values()]
+    assert not any(np.shares_memory(a, b) for a in own for b in given)
+
+
+@pytest.mark.parametrize("changes", [{"beta1": 0.5}, {"beta2": 0.9}, {"optimizer": "sgd", "momentum": 0.3}], ids=str)
+def test_the_recipes_own_numbers_are_used(changes):
+    """Against torch, which reads the same recipe."""
+    recipe, states = RECIPE.replace(**changes), []
+    for make in (NumpyEngine, TorchEngine):
+        engine = make()
+        engine.start(CONFIG, initial(CONFIG, recipe), recipe)
+        for batch in batches(CONFIG, recipe, 3):
+            engine.train_step(*batch)
+        states.append({n: a for n, a in engine.state().items() if n != "optim/step"})
+    close(*states, np.float64, True)
+
+
+def test_float32_unless_asked_otherwise():
+    engine = NumpyEngine()
+    engine.load(DIGITS, init_params(DIGITS, 0, np.float64))
+    assert {p.dtype for p in engine.params().values()} == {np.dtype("float32")}
+    assert inspect.signature(parallel_loss_and_grads).parameters["label_smoothing"].default == 0.0
+
+
+def test_the_norm_of_many_float32_gradients_is_summed_in_double_precision():
+    grads = {"a": np.float32([8192.0]), "b": np.float32([1.0]), "c": np.float32([1.0])}  # 2^26 + 1 is none of float32
+    norm = numpy_vit.clip_grad_norm(grads, math.inf)[1]
+    assert norm == math.sqrt(2**26 + 2)
+    theirs = torch_vit.clip_grad_norm(to_torch(grads), math.inf)[1]
+    assert type(norm) is type(theirs) is float
+
+
+@both_engines
+def test_the_first_label_out_of_range_is_named(engine, wrap):
+    with pytest.raises(RangeError, match=r"label 7 is outside 0..2"):
+        engine.cross_entropy_forward(wrap(normal(0, (3, 3))), wrap(np.array([0, 7, 9])))
+
+
+@both_engines
+def test_a_number_has_no_axis_to_multiply(engine, wrap):
+    for inputs in (0, 1):
+        with pytest.raises(ShapeError, match="linear weight"):
+            engine.linear_forward(wrap(np.array(1.0)), wrap(np.ones((2, inputs))), wrap(np.ones(2)))
+
+
+@both_engines
+def test_nothing_is_pooled_of_no_tokens(engine, wrap):
+    for pool in ("cls", "mean"):
+        with pytest.raises(ConfigError, match="over 0 tokens"):
+            engine.pool_forward(wrap(np.ones((2, 0, 3))), pool, 0)
+
+
+@both_engines
+def test_refined_pooling_takes_three_axes(engine, wrap):
+    with pytest.raises(ShapeError, match="x of refined_pool"):
+        engine.refined_pool_forward(wrap(normal(0, (3, 4))), 2, False)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 13])
+@pytest.mark.parametrize("reach", [1, 3, 9, 27])
+def test_both_engines_lay_old_displacements_at_the_same_places(count, reach):
+    ours, theirs = (importlib.import_module(f"{e}.table_resize").series_places(count, reach) for e in ENGINES)
+    np.testing.assert_allclose(ours, theirs.numpy(), rtol=4 * count * np.finfo(float).eps)
 
 
 def test_a_state_that_does_not_fit_says_what_it_is_and_what_was_expected():

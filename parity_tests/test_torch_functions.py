@@ -72,7 +72,7 @@ DEFAULTS = {"layer": 0, "drop_path_rate": 0.0, "attention": "fused"}
 MODULES = [("assembled", "Assembled"), ("assembled_attention", "AssembledAttention"), ("mae", "Mae"),
            ("assembled_block", "AssembledBlock"), ("assembled_encoder", "AssembledEncoder"),
            ("attention_pool", "AttentionPool"), ("parallel_block", "ParallelBlock"),
-           ("parallel_things_block", "ParallelThingsBlock")]  # fmt: skip
+           ("parallel_things_block", "ParallelThingsBlock"), ("refined_pool", "RefinedPool")]  # fmt: skip
 HEAD = "attn_pool.", "fc_norm.", "pre_logits.", "head.", "head_dist."
 
 

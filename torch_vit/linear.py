@@ -13,7 +13,7 @@ def linear_forward(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
     Raises:
         ShapeError: the last axis of x is not I, or the bias is not (O,).
     """
-    check_shape("linear weight", weight, ("O", x.shape[-1] if x.ndim else 0))
+    check_shape("linear weight", weight, ("O", x.shape[-1] if x.ndim else -1))
     if bias is not None:
         check_shape("linear bias", bias, (weight.shape[0],))
     return fast_cpu.linear(x, weight, bias) if fast_cpu.serves(x, weight) else F.linear(x, weight, bias)
