@@ -308,7 +308,7 @@ def test_an_optimizers_result_has_no_history():
 
 
 def test_the_kernel_for_segments_is_looked_for_under_its_name():
-    assert packed.HAS_VARLEN == (tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 10))
+    assert (tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 10)) == packed.HAS_VARLEN
 
 
 # ---- the NumPy engine as a whole -------------------------------------------------------------------------------
