@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -154,10 +155,25 @@ def test_an_unknown_attention_path_is_refused(fields):
         torch_vit.VisionTransformer(DIGITS.replace(**fields), "flash")
 
 
-def test_attention_with_a_bias_drops_nothing_unless_it_trains():
+def test_nothing_is_dropped_at_random_unless_it_trains():
     q, k, v = (torch.from_numpy(normal(i, (1, 2, 3, 4))) for i in range(3))
-    assert torch.equal(torch_vit.biased_attention_forward(q, k, v, None, None, 0.5),
-                       torch_vit.biased_attention_forward(q, k, v))  # fmt: skip
+    attend = torch_vit.biased_attention_forward
+    assert torch.equal(attend(q, k, v, drop_rate=0.5), attend(q, k, v))
+    config = DIGITS.replace(attention="diff", embed_dim=8, num_heads=2, depth=1)
+    lambdas = to_torch({n.removeprefix("blocks.0.attn."): p for n, p in init_params(config, 0, np.float64).items()
+                        if "attn.lambda" in n or "attn.sub_norm" in n})  # fmt: skip
+    q, k, v = (torch.from_numpy(normal(i, (1, n, 3, 2 if n == 4 else 4))) for i, n in enumerate((4, 4, 2)))
+    attend = partial(torch_vit.diff_attention_forward, lambdas, q, k, v, 0)
+    assert torch.equal(attend(drop_rate=0.5), attend())
+
+
+def test_a_branch_drops_no_path_that_no_mask_drops():
+    config = DIGITS.replace(reg_tokens=1)
+    params = {n.removeprefix("blocks.0."): torch.from_numpy(p) for n, p in init_params(config, 0).items()}
+    names = torch_vit.BranchNames("norm2", "mlp", "ls2.gamma", "drop_path2")
+    x = torch.ones(4, 3, config.embed_dim)
+    run = partial(torch_vit.branch_forward, params, x, config, names, torch_vit.Positions())
+    assert torch.equal(run(0.5, {}), run(0.0, {}))
 
 
 def test_the_fast_path_of_a_linear_layer_is_asked_about_input_and_weight(monkeypatch):
