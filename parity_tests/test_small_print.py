@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import math
+import warnings
 from functools import partial
 from types import SimpleNamespace
 
@@ -41,6 +42,17 @@ def test_a_bias_of_masks_has_the_dtype_asked_for(engine, wrap):
     mask, there = wrap(normal(0, (1, 1, 3, 3))), wrap(np.array([[True, False]]))
     for given in ((mask, None), (wrap(np.ones((3, 3), bool)), None), (None, there), (mask, there)):
         assert engine.attention_mask_bias(*given, 1, single).dtype == single
+
+
+@both_engines
+def test_one_mask_holds_for_all_images_and_heads(engine, wrap):
+    config = DIGITS.replace(pool="cls")
+    params = {n: wrap(p) for n, p in init_params(config, 0).items()}
+    images = wrap(normal(0, (2, 1, 8, 8)).astype(np.float32))
+    mask = np.tri(config.num_tokens, dtype=bool)
+    found = [engine.vit_forward(params, images, config, {"attn_mask": wrap(m)}) for m in (mask, mask[None, None])]
+    first, second = (y[0] if engine is numpy_vit else y for y in found)
+    assert (first == second).all()
 
 
 def test_positions_default_to_the_first_layer_and_none():
@@ -392,6 +404,21 @@ def test_the_first_label_out_of_range_is_named(engine, wrap):
         engine.cross_entropy_forward(wrap(normal(0, (3, 3))), wrap(np.array([0, 7, 9])))
 
 
+def test_labels_are_not_looked_at_while_a_step_is_compiled(monkeypatch):
+    """It would end the compiled graph; torch's own kernel refuses them."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    with pytest.raises(IndexError, match="out of bounds"):
+        torch_vit.cross_entropy_forward(torch.zeros(1, 3), torch.tensor([7]))
+
+
+@both_engines
+def test_no_images_have_no_label_out_of_range(engine, wrap):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the mean over nothing is NaN
+        found = engine.cross_entropy_forward(wrap(np.zeros((0, 3))), wrap(np.zeros(0, np.int64)))
+    assert np.isnan(float(found[0] if engine is numpy_vit else found))
+
+
 @both_engines
 def test_a_number_has_no_axis_to_multiply(engine, wrap):
     for inputs in (0, 1):
@@ -404,6 +431,13 @@ def test_nothing_is_pooled_of_no_tokens(engine, wrap):
     for pool in ("cls", "mean"):
         with pytest.raises(ConfigError, match="over 0 tokens"):
             engine.pool_forward(wrap(np.ones((2, 0, 3))), pool, 0)
+
+
+@both_engines
+def test_patches_are_cut_of_a_batch_of_images(engine, wrap):
+    for shape in ((3, 4, 4), (4, 4), (1, 1, 3, 4, 4)):
+        with pytest.raises(ShapeError, match="images"):
+            engine.patchify(wrap(np.zeros(shape)), (2, 2))
 
 
 @both_engines

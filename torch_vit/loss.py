@@ -23,7 +23,7 @@ def cross_entropy_forward(logits: Tensor, labels: Tensor, label_smoothing: float
     if not 0.0 <= label_smoothing <= 1.0:
         raise RangeError(f"label_smoothing={label_smoothing} is outside [0, 1]")
     classes = logits.shape[1]
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and labels.numel():
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
         outside = labels[(labels < 0) | (labels >= classes)]
         if outside.numel():
             raise RangeError(f"label {int(outside[0])} is outside 0..{classes - 1} for logits of {classes} classes")
