@@ -60,6 +60,9 @@ VARIANTS = [
     {"attention": "diff", "rel_pos_bias": "both"}, {"pool": "none", "head_softmax": True},
     {"pool": "map", "pool_include_prefix": True}, {"rope": "mixed", "depth": 1},
     {"block": "parallel", "attn_head_dim": 8}, {"qkv": "split", "attn_head_dim": 8},
+    {"block": "parallel_things", "rope": "mixed"}, {"block": "parallel_things", "rel_pos_bias": "both"},
+    {"block": "diff_parallel", "proj_bias": False},
+    {"reg_tokens": 1, "pos_embed_prefix": False, "pos_embed_registers": False},
     *({"qkv": "split", "qkv_bias": b} for b in ("q", "k", "v", "qk", "kv")),
 ]  # fmt: skip
 SMALL = {"image_size": (16, 24), "patch_size": 8, "num_classes": 5, "embed_dim": 24, "depth": 2, "num_heads": 2}

@@ -1,5 +1,6 @@
 """What a stage promises beside its numbers, and where numbers alone would not tell: found by changing the engines."""
 
+import dataclasses
 import importlib
 import inspect
 import math
@@ -14,7 +15,7 @@ import torch
 import numpy_vit
 import torch_vit
 from numpy_vit.data_parallel import parallel_loss_and_grads
-from numpy_vit.engine import NumpyEngine
+from numpy_vit.engine import NumpyEngine, NumpyOptions
 from numpy_vit.resize_matrix import RULES
 from parity_tests.strategies import normal
 from parity_tests.trajectories import CONFIG, RECIPE, batches, initial
@@ -42,6 +43,24 @@ def test_a_bias_of_masks_has_the_dtype_asked_for(engine, wrap):
     mask, there = wrap(normal(0, (1, 1, 3, 3))), wrap(np.array([[True, False]]))
     for given in ((mask, None), (wrap(np.ones((3, 3), bool)), None), (None, there), (mask, there)):
         assert engine.attention_mask_bias(*given, 1, single).dtype == single
+
+
+@both_engines
+def test_a_mask_adds_nothing_where_it_lets_through(engine, wrap):
+    double = np.dtype("float64") if engine is numpy_vit else torch.float64
+    allowed, there = np.tri(3, dtype=bool), np.array([[True, False]])
+    for given, want in (((allowed, None), allowed), ((None, there), [[True, True, False]])):
+        bias = engine.attention_mask_bias(*(g if g is None else wrap(g) for g in given), 1, double)
+        np.testing.assert_array_equal(np.asarray(bias)[0, 0], np.where(want, 0.0, -np.inf))
+
+
+def test_masks_let_complex_numbers_through():
+    """The complex step goes through them too."""
+    config = DIGITS.replace(pool="cls", reg_tokens=1)
+    params = {n: p.astype(complex) for n, p in init_params(config, 0, np.float64).items()}
+    masks = {"attn_mask": np.tri(config.num_tokens, dtype=bool), "padding_mask": np.ones((1, config.num_patches), bool)}
+    logits, _ = numpy_vit.vit_forward(params, normal(0, (1, 1, 8, 8)) + 0j, config, masks)
+    assert np.isfinite(logits).all()
 
 
 @both_engines
@@ -242,6 +261,10 @@ def test_packed_queries_keys_and_values_name_which_does_not_fit(engine, wrap):
         engine.packed_attention_forward(q, k[..., :2], v, (3,))
     with pytest.raises(ShapeError, match=r"^v has shape \(1, 1, 3, 4\), expected \(1, 2, 3, \w+\)"):
         engine.packed_attention_forward(q, k, v[:, :1], (3,))
+    longer = [wrap(normal(i, (1, 2, 4, 4))) for i in range(2)]  # as long as asked for, once it is cut into segments
+    for row in ((q, longer[0], v), (q, k, longer[1]), (q, *longer)):
+        with pytest.raises(ShapeError):
+            engine.packed_attention_forward(*row, (3,))
     with pytest.raises(ShapeError, match="each has at least one"):
         engine.packed_attention_forward(q[:, :, :0], k[:, :, :0], v[:, :, :0], ())
 
@@ -387,7 +410,10 @@ def test_float32_unless_asked_otherwise():
     engine = NumpyEngine()
     engine.load(DIGITS, init_params(DIGITS, 0, np.float64))
     assert {p.dtype for p in engine.params().values()} == {np.dtype("float32")}
-    assert inspect.signature(parallel_loss_and_grads).parameters["label_smoothing"].default == 0.0
+    for function in (parallel_loss_and_grads, NumpyEngine.trace, TorchEngine.trace):
+        assert inspect.signature(function).parameters["label_smoothing"].default == 0.0
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        NumpyOptions().anything = 1
 
 
 def test_the_norm_of_many_float32_gradients_is_summed_in_double_precision():
@@ -438,6 +464,25 @@ def test_patches_are_cut_of_a_batch_of_images(engine, wrap):
     for shape in ((3, 4, 4), (4, 4), (1, 1, 3, 4, 4)):
         with pytest.raises(ShapeError, match="images"):
             engine.patchify(wrap(np.zeros(shape)), (2, 2))
+
+
+@both_engines
+def test_attention_and_positions_take_what_they_say(engine, wrap):
+    q, k, v = (wrap(normal(i, (1, 2, 3, 4))) for i in range(3))
+    attend = [engine.attention_forward] if engine is numpy_vit else [engine.attention_forward,
+                                                                     engine.fused_attention_forward]  # fmt: skip
+    for function in attend:
+        for wrong in ((q[0], k[0], v[0]), (q, k[:, :1], v), (q, k, v[:, :, :2])):
+            with pytest.raises(ShapeError):
+                function(*wrong)
+    with pytest.raises(ShapeError, match="x of pos_embed"):
+        engine.pos_embed_forward(q[0, 0], q[:, 0])
+
+
+def test_a_variant_takes_images_of_its_parameters_dtype():
+    config = DIGITS.replace(reg_tokens=1)
+    with pytest.raises(DtypeError):
+        numpy_vit.vit_forward(init_params(config, 0), np.zeros((1, 1, 8, 8)), config)
 
 
 @both_engines
