@@ -1,9 +1,9 @@
 """`python -m parity_tests.mutants`: change one thing in an engine, run its tests, and see whether they notice.
 
-Every file of both engines, every mutant of `mutations.py`, against the tests that run the changed line, those of
-its own stage first (`mutant_tests.py`). Results go to build/mutants.jsonl as they come, so a run that is broken off
-goes on where it stopped; a run over all files, or --report, updates mutation_score.json. Survivors that no test could
-notice are listed in equivalent_mutants.json, each with its reason.
+Every file of the NumPy engine and every stage of the PyTorch engine, every mutant of `mutations.py`, against the tests
+that run the changed line, those of its own stage first (`mutant_tests.py`). Results go to build/mutants.jsonl as they
+come, so a run that is broken off goes on where it stopped; a run over all files, or --report, updates
+mutation_score.json. Survivors that no test could notice are listed in equivalent_mutants.json, each with its reason.
 
 Needs os.fork (Linux, macOS).
 """
