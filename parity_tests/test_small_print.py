@@ -38,10 +38,11 @@ both_engines = pytest.mark.parametrize(("engine", "wrap"), [(numpy_vit, np.asarr
 @both_engines
 def test_a_bias_of_masks_has_the_dtype_asked_for(engine, wrap):
     """Else a float32 run would compute in float64."""
-    single = np.dtype("float32") if engine is numpy_vit else torch.float32
     mask, there = wrap(normal(0, (1, 1, 3, 3))), wrap(np.array([[True, False]]))
-    for given in ((mask, None), (wrap(np.ones((3, 3), bool)), None), (None, there), (mask, there)):
-        assert engine.attention_mask_bias(*given, 1, single).dtype == single
+    for name in ("float32", "float64"):
+        dtype = np.dtype(name) if engine is numpy_vit else getattr(torch, name)
+        for given in ((mask, None), (wrap(np.ones((3, 3), bool)), None), (None, there), (mask, there)):
+            assert engine.attention_mask_bias(*given, 1, dtype).dtype == dtype
 
 
 @both_engines
@@ -63,19 +64,23 @@ def test_masks_let_complex_numbers_through():
 
 
 @both_engines
-def test_one_mask_holds_for_all_images_and_heads(engine, wrap):
-    config = DIGITS.replace(pool="cls")
+@pytest.mark.parametrize("dropping", [False, True])
+def test_one_mask_holds_for_all_images_and_heads(engine, wrap, dropping):
+    config = DIGITS.replace(pool="cls", image_size=(6, 8))  # twelve patches: each image keeps eight
     params = {n: wrap(p) for n, p in init_params(config, 0).items()}
-    images = wrap(normal(0, (2, 1, 8, 8)).astype(np.float32))
+    images = wrap(normal(0, (2, 1, 6, 8)).astype(np.float32))
     mask = np.tri(config.num_tokens, dtype=bool)
-    found = [engine.vit_forward(params, images, config, {"attn_mask": wrap(m)}) for m in (mask, mask[None, None])]
-    first, second = (y[0] if engine is numpy_vit else y for y in found)
+    drop = {"patch_drop": wrap(np.arange(2 * config.num_patches).reshape(2, -1) % 3 > 0)} if dropping else {}
+    run = partial(engine.vit_forward, params, images, config)
+    both = [run({"attn_mask": wrap(m), **drop}) for m in (mask, mask[None, None])]
+    first, second = (y[0] if engine is numpy_vit else y for y in both)
     assert (first == second).all()
 
 
 def test_positions_default_to_the_first_layer_and_none():
-    ours, theirs = (engine.Positions._field_defaults for engine in (numpy_vit, torch_vit))
-    assert ours == theirs == {"layer": 0, "sin": None, "cos": None, "bias": None, "grid": None}
+    for engine in (numpy_vit, torch_vit):
+        assert engine.block_bias_forward(None, DIGITS, engine.Positions()) in (None, (None, None))
+        assert engine.Positions() == (0, None, None, None, None)
 
 
 ROTARY = [
@@ -93,16 +98,17 @@ def test_rotary_tables_have_a_row_a_patch(fields):
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=40 * np.finfo(float).eps)
 
 
-@pytest.mark.parametrize("section", [(1, 2, 1), (2, 1, 1), (1, 1, 2), (0, 3, 3)])
+@pytest.mark.parametrize("section", [(1, 2, 1), (2, 1, 1), (1, 1, 2), (0, 3, 3), (3, 2, 2)])
 def test_each_axis_turns_as_many_pairs_as_its_section_says(section):
     """Time, row, column in turn until an axis has had its share; pairs beyond turn by time, which a picture lacks."""
-    config = ViTConfig(image_size=(4, 6), patch_size=2, embed_dim=24, num_heads=2, rope="multimodal",
+    config = ViTConfig(image_size=(4, 6), patch_size=2, embed_dim=40, num_heads=2, rope="multimodal",
                        rope_section=section)  # fmt: skip
-    sin = numpy_vit.rope_table(config)[0][0, 0].reshape(2, 3, 6)
-    by_row = [j for j in range(6) if np.any(sin[1, :, j] != sin[0, :, j])]
-    by_column = [j for j in range(6) if np.any(sin[:, 1, j] != sin[:, 0, j])]
-    assert by_row == [j for j in range(1, 6, 3) if j < 3 * section[1]]
-    assert by_column == [j for j in range(2, 6, 3) if j < 3 * section[2]]
+    for engine in (numpy_vit, torch_vit):
+        sin = np.asarray(engine.rope_table(config)[0])[0, 0].reshape(2, 3, 10)
+        by_row = [j for j in range(10) if np.any(sin[1, :, j] != sin[0, :, j])]
+        by_column = [j for j in range(10) if np.any(sin[:, 1, j] != sin[:, 0, j])]
+        assert by_row == [j for j in range(1, 10, 3) if j < 3 * section[1]]
+        assert by_column == [j for j in range(2, 10, 3) if j < 3 * section[2]]
 
 
 def test_kernels_end_at_their_radius():
@@ -201,8 +207,9 @@ def test_a_branch_drops_no_path_that_no_mask_drops():
     config = DIGITS.replace(reg_tokens=1)
     params = {n.removeprefix("blocks.0."): torch.from_numpy(p) for n, p in init_params(config, 0).items()}
     names = torch_vit.BranchNames("norm2", "mlp", "ls2.gamma", "drop_path2")
-    x = torch.ones(4, 3, config.embed_dim)
+    x = torch.from_numpy(normal(0, (8, 3, config.embed_dim))).float()
     run = partial(torch_vit.branch_forward, params, x, config, names, torch_vit.Positions())
+    assert run(0.0, {}).abs().amin(dim=(1, 2)).all()  # each image has a branch to lose
     assert torch.equal(run(0.5, {}), run(0.0, {}))
 
 
@@ -357,7 +364,26 @@ def test_an_optimizers_result_has_no_history():
         assert not any(t.requires_grad for t in held)
 
 
+def test_the_kernel_for_segments_is_given_where_its_input_is(monkeypatch):
+    varlen = pytest.importorskip("torch.nn.attention.varlen", reason="this torch has no kernel for rows of segments")
+    seen = []
+    monkeypatch.setattr(varlen, "varlen_attn", lambda q, k, v, *rest: seen.extend(rest) or q)
+    monkeypatch.setattr(packed, "serves_varlen", lambda _: True)
+    q = torch.empty(1, 2, 5, 8, device="meta")
+    torch_vit.packed_attention_forward(q, q, q, (2, 3))
+    assert [ends.device.type for ends in seen[:2]] == ["meta", "meta"]
+
+
+def test_packed_tokens_have_the_patches_dtype():
+    """Under autocast the projection gives 16 bits, and the class token has 32."""
+    config = ViTConfig(image_size=4, patch_size=2, embed_dim=8, num_heads=2, depth=1, pos_embed="none")
+    params, images = to_torch(init_params(config, 0)), [torch.zeros(3, 4, 4), torch.zeros(3, 2, 4)]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch_vit.packed_tokens_forward(params, images, config).dtype == torch.bfloat16
+
+
 def test_the_kernel_for_segments_is_looked_for_under_its_name():
+    assert not packed.serves_varlen(torch.zeros(1, 1, 2, 8))  # on the CPU there is none
     assert (tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 10)) == packed.HAS_VARLEN
 
 
@@ -405,7 +431,7 @@ def test_the_recipes_own_numbers_are_used(changes):
     close(*states, np.float64, True)
 
 
-def test_float32_unless_asked_otherwise():
+def test_defaults_are_float32_and_no_smoothing():
     engine = NumpyEngine()
     engine.load(DIGITS, init_params(DIGITS, 0, np.float64))
     assert {p.dtype for p in engine.params().values()} == {np.dtype("float32")}
