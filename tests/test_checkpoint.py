@@ -54,6 +54,24 @@ def test_saved_is_loaded_to_the_bit(tmp_path, name, dtype):
     assert not [f for f in os.listdir(tmp_path) if "tmp" in f]
 
 
+@pytest.mark.parametrize("name", ["w.safetensors", "folder"])
+def test_what_was_saved_beside_the_model_is_read_without_the_model(tmp_path, name, monkeypatch):
+    save_checkpoint(tmp_path / name, CONFIG, init_params(CONFIG, 0), extra={"classes": ["a"]})
+    monkeypatch.setattr("vit_common.read_tensors.read_safetensors", lambda path: pytest.fail("the tensors were read"))
+    assert read_extra(tmp_path / name) == {"classes": ["a"]}
+
+
+def test_damage_beside_the_model_is_told(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_file(init_params(CONFIG, 0), path, {"extra": "{"})
+    with pytest.raises(CheckpointError, match="saved beside the model is not legal JSON"):
+        read_extra(path)
+    np.savez(tmp_path / "w.npz", **init_params(CONFIG, 0))
+    assert read_extra(tmp_path / "w.npz") == {}
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_extra(tmp_path / "none.safetensors")
+
+
 def test_a_file_without_its_config_json_still_knows_its_configuration(tmp_path, params):
     save_checkpoint(tmp_path / "run", CONFIG, params)
     (tmp_path / "run" / "config.json").unlink()

@@ -20,7 +20,7 @@ from vit_common.layouts import check_unmixed, find_layout, get_layout
 from vit_common.layouts.layout import Model
 from vit_common.mae_config import MaeConfig
 from vit_common.params import check_params
-from vit_common.read_tensors import TensorFile, read_tensors
+from vit_common.read_tensors import TensorFile, read_descriptions, read_tensors
 
 MAX_CONFIG = 1 << 16  # bytes of a configuration embedded in a file
 
@@ -91,8 +91,11 @@ def load_checkpoint(
 
 def read_extra(path: str | os.PathLike) -> dict[str, Any]:
     """What `save_checkpoint` was given as `extra`; empty for checkpoints of others."""
-    file = read_tensors(path)
-    extra = (file.settings or {}).get("extra") or json.loads(file.metadata.get("extra", "{}"))
+    metadata, settings = read_descriptions(path)
+    try:
+        extra = (settings or {}).get("extra") or json.loads(metadata.get("extra", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: what was saved beside the model is not legal JSON ({error})") from error
     return extra if isinstance(extra, dict) else {}
 
 

@@ -64,6 +64,16 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], di
         return {name: _tensor(file, name, dtype, shape, path) for _, _, name, dtype, shape in entries}, metadata
 
 
+def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+    """The metadata of a safetensors file alone: its tensors are not read.
+
+    Raises:
+        CheckpointError: the header is not well-formed.
+    """
+    with open(path, "rb") as file:
+        return _header(file, os.fstat(file.fileno()).st_size, path)[1]
+
+
 def _header(file: BinaryIO, size: int, path: Any) -> tuple[list[Entry], dict[str, str], int]:
     """The entries by their place in the file, the metadata, and where the data starts."""
     length = int.from_bytes(file.read(8), "little")

@@ -13,7 +13,7 @@ import numpy as np
 
 from vit_common.errors import CheckpointError, require
 from vit_common.read_npz import read_npz
-from vit_common.read_safetensors import read_safetensors
+from vit_common.read_safetensors import read_metadata, read_safetensors
 
 # In a folder, the first of these that exists.
 WEIGHT_FILES = (
@@ -51,9 +51,34 @@ def read_tensors(path: str | os.PathLike) -> TensorFile:
     return TensorFile(tensors, metadata, None, path.name)
 
 
-def _folder(folder: Path) -> TensorFile:
+def read_descriptions(path: str | os.PathLike) -> tuple[dict[str, str], dict[str, Any] | None]:
+    """(metadata, config.json) of a checkpoint file or folder, without its tensors.
+
+    Raises:
+        CheckpointError: missing, or its header or config.json is damaged.
+    """
+    path, settings = Path(path), None
+    try:
+        if path.is_dir():
+            path, settings = path / "model.safetensors", _folder_settings(path)
+            if not path.exists():
+                return {}, settings
+        with open(path, "rb") as file:
+            start = file.read(len(TORCH_MAGIC))
+        if start[:2] == b"PK" or start.startswith(TORCH_MAGIC):
+            return {}, settings
+        return read_metadata(path), settings
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from error
+
+
+def _folder_settings(folder: Path) -> dict[str, Any] | None:
     found = [folder / name for name in ("config.json", "open_clip_config.json") if (folder / name).exists()]
-    settings = read_settings(found[-1]) if found else None
+    return read_settings(found[-1]) if found else None
+
+
+def _folder(folder: Path) -> TensorFile:
+    settings = _folder_settings(folder)
     for name in WEIGHT_FILES:
         if (folder / name).exists():
             tensors, metadata = _shards(folder / name) if name.endswith(".json") else _file(folder / name)
