@@ -38,8 +38,8 @@ report: $(VENV)/.installed ## the parity report: error of every stage, both engi
 mutants: $(VENV)/.installed ## change one thing in an engine, one at a time: the parity tests must notice (hours; resumable)
 	$(ONE_THREAD) $(PY) -m parity_tests.mutants $(ARGS)
 
-coverage: $(VENV)/.installed ## every branch of numpy_vit is taken by the parity tests
-	$(ONE_THREAD) $(PY) -m pytest parity_tests -n auto --maxprocesses 8 --cov=numpy_vit --cov-branch \
+coverage: $(VENV)/.installed ## every branch of numpy_vit is taken by the parity tests, on ten examples a property
+	$(ONE_THREAD) HYPOTHESIS_PROFILE=smoke $(PY) -m pytest parity_tests -n auto --maxprocesses 8 --cov=numpy_vit --cov-branch \
 	  --cov-report=term-missing:skip-covered --cov-fail-under=100 $(ARGS)
 
 bench: $(VENV)/.installed ## time both engines, stage by stage and whole

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,3 +82,8 @@ def test_a_state_that_does_not_fit_says_what_it_is_and_what_was_expected():
     state = engine.state()
     with pytest.raises(CheckpointError, match=r"params/norm.bias in the training state is float64 \(1,\), expected"):
         engine.load_state({**state, "params/norm.bias": np.zeros(1)})
+
+
+def test_images_are_asked_for_in_the_recipes_dtype():
+    raw = SimpleNamespace(to_numpy=lambda dtype: np.zeros(2, dtype))
+    assert NumpyEngine().images(raw, "float64").dtype == np.float64
