@@ -26,6 +26,14 @@ def test_a_stage_depends_on_its_own_files_and_what_they_import():
     assert {"numpy_vit.linear", "numpy_vit.attention", "numpy_vit.gelu"} <= deep.modules(item("test_encoder_block"))
 
 
+def test_what_decides_nothing_is_left_out():
+    """What speaks only after a failure, and what vit_common gathers beyond the names that a test imports."""
+    found = deep.modules(item("test_rope"))
+    assert not deep.ASIDE & found
+    assert not {"vit_common.checkpoint", "vit_common"} & found
+    assert "vit_common.checkpoint" in deep.reached("parity_tests.test_oracles")
+
+
 def test_a_parameter_names_the_stage():
     assert deep.stage_files(item("test_algebra", name="cross_entropy")) == ["loss"]
     assert deep.stage_files(item("test_every_variant", name="silu")) == ["silu"]

@@ -27,6 +27,7 @@ MODELS: dict[str, dict] = {
                "pos_embed": "none", "layer_scale_names": "gamma", "reg_tokens": 2, "qkv_bias": "qv"},
     "clip": {"patch_bias": False, "pre_norm": True, "head_bias": False, "activation": "quick_gelu"},
     "siglip": {"class_token": False, "pool": "map", "num_classes": 0, "activation": "gelu_tanh"},
+    "siglip, no head": {"class_token": False, "pool": "none", "num_classes": 0},
     "siglip, classifier": {"class_token": False, "pool": "mean"},
     "clip, classifier": {"patch_bias": False, "pre_norm": True, "pool": "mean", "final_norm": False},
 }  # fmt: skip
