@@ -111,9 +111,13 @@ def digest(names: frozenset[str]) -> str:
 
 
 def meaning(source: str) -> str:
-    """A source without its comments and docstrings: changing those changes no result."""
+    """A source without its comments, docstrings and functions' annotations: changing those changes no result."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.arg):
+            node.annotation = None
         if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)

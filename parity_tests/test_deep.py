@@ -56,8 +56,9 @@ def test_a_changed_source_is_another_digest(tmp_path, monkeypatch):
         marks.add(deep.digest(frozenset({"numpy_vit.stage"})))
     deep.digest.cache_clear()
     assert len(marks) == 2
-    said = '"""Old."""\ndef f():\n    """Said."""\n    return 1  # why'
-    assert deep.meaning(said) == deep.meaning("def f(): return 1")
+    said = '"""Old."""\ndef f(x: int) -> int:\n    """Said."""\n    return 1  # why'
+    assert deep.meaning(said) == deep.meaning("def f(x): return 1") != deep.meaning("def f(x): return 2")
+    assert deep.meaning("class C:\n    x: int = 1") != deep.meaning("class C:\n    x: float = 1")
 
 
 def test_what_has_passed_is_not_run_again(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from vit_common.errors import ConfigError, nearest
 BEYOND = "attn_mask", "padding_mask", "patch_drop"  # masks that the plain model's own stages do not know
 
 
-def keyed_rng(seed: int, *key: int | str) -> np.random.Generator:
+def keyed_rng(seed: int, *key: int | str) -> "np.random.Generator":
     """A generator that depends on `seed` and `key` alone.
 
     >>> keyed_rng(0, "a", 1).integers(1000) == keyed_rng(0, "a", 1).integers(1000)

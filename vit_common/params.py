@@ -88,7 +88,7 @@ def draw_params(spec: Mapping[str, ParamSpec], seed: int, dtype: Any) -> dict[st
     return {name: _draw(one, keyed_rng(seed, "init", name)).astype(dtype) for name, one in spec.items()}
 
 
-def _draw(spec: ParamSpec, rng: np.random.Generator) -> np.ndarray:
+def _draw(spec: ParamSpec, rng: "np.random.Generator") -> np.ndarray:
     fan_out, fan_in = spec.shape[0], math.prod(spec.shape[1:])
     if isinstance(spec.init, float):
         return np.full(spec.shape, spec.init)

@@ -16,7 +16,6 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -153,4 +152,6 @@ def find_run(checkpoint: str | os.PathLike) -> RunInfo | None:
 
 def versions(*packages: str) -> dict[str, str]:
     """Python's and the packages' versions, for the record."""
+    from importlib import metadata  # a twentieth of the time to a first prediction, which does not need it
+
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
