@@ -96,7 +96,7 @@ def _with_positionals(kind: type, tyro: Any) -> type:
         if f.metadata.get("positional"):
             marked[f.name] = tyro.conf.Positional[Annotated[tuple, files]]
         elif type(None) in get_args(f.type):
-            marked[f.name] = Union[(None, *get_args(f.type))]  # noqa: UP007
+            marked[f.name] = Union[(None, *get_args(f.type))]
     body = {"__annotations__": marked, "__doc__": kind.__doc__}
     return dataclass(frozen=True, kw_only=True)(type(kind.__name__, (kind,), body))
 
