@@ -32,12 +32,10 @@ def assembled_encoder(params: Grads, x: Bounded, config, masks) -> tuple[Bounded
     if config.rope != "none":
         from torch_vit import rope_table  # the values only set the size of the bound
 
-        largest = 2 * np.pi * max(*config.grid_size, 1)
-        computed = 8 * largest * unit_roundoff(np.float64)
         tables = [t.numpy() for t in rope_table(config)]  # (1, 1, N, HD/2)
         if "patch_drop" in masks:
             tables = [np.stack([t[0][:, kept] for kept in masks["patch_drop"]]) for t in tables]
-        sin, cos = (x.new(t, computed + x.u * np.abs(t)) for t in tables)
+        sin, cos = (x.new(t, rotary_error(config) + x.u * np.abs(t)) for t in tables)
     bias, stages = score_bias(x, config, masks), []
     for i in range(config.depth):
         rate = config.drop_path_rate * i / max(config.depth - 1, 1)
@@ -45,6 +43,20 @@ def assembled_encoder(params: Grads, x: Bounded, config, masks) -> tuple[Bounded
         x, back = BLOCKS[config.block](*inside, sub(masks, f"blocks.{i}"), rate)
         stages.append((f"blocks.{i}", back))
     return x, chain(*stages)
+
+
+def rotary_error(config) -> float:
+    r"""How far sin and cos of $t \omega$, computed in float64, are from the truth: at most what their angle is, and 2u.
+
+    Roundings: 3 of the place $t$, 2 of the power, 2 of the product and its factor; and of the exponent of
+    $\omega = b^{-e}$, which count $e \ln b$ times: $e\,b^{-e} \ln b \le 1/\mathrm{e} < 1$. Bands by pixels grow with
+    theirs, $\omega \le \pi r / 2$, and its 4 roundings count $\ln r$ times.
+    """
+    furthest = max(*config.grid_size, *(config.rope_ref_grid or ())) + abs(config.rope_grid_offset)
+    angle, roundings = 2 * np.pi * furthest, 8.0
+    if config.rope_freqs == "pixel":
+        angle, roundings = np.pi * config.rope_max_res / 2, 8.0 + 4 * np.log(config.rope_max_res)
+    return (roundings * angle + 2) * unit_roundoff(np.float64)
 
 
 def score_bias(x: Bounded, config, masks) -> np.ndarray | None:
