@@ -32,13 +32,15 @@ class AssembledHeadCache(NamedTuple):
 def assembled_head_forward(
     params: Mapping[str, Array], x: Array, config: ViTConfig, tape: Tape = None
 ) -> tuple[Array, AssembledHeadCache]:
-    r"""(B, T, D) -> logits (B, K); with `num_classes=0` the features (B, D).
+    r"""(B, T, D) -> logits (B, K), with `num_classes=0` the features; (B, T, ...) where `pool` is "none".
 
     $$\mathrm{logits} = W \tanh(W_p \operatorname{norm}(\operatorname{pool}(x)) + b_p) + b$$
 
-    where only what the configuration has stands. With a distillation head the logits are $\tfrac12(W x_0 + b + W' x_1
-    + b')$ (Touvron et al. 2021, section 4). Parameters: `attn_pool.*`, `fc_norm.*`, `pre_logits.fc.*`, `head.*`,
-    `head_dist.*`. **Backward**: $d\tanh = (1 - \tanh^2)\, g$; two heads get half the gradient each.
+    less the stages that the configuration lacks; with `head_softmax`, their softmax. With a distillation head the
+    logits are the mean of both heads', $\tfrac12(W \operatorname{norm}(x_0) + b + W' x_1 + b')$, as in timm; Touvron et
+    al. 2021, section 4, add the two softmax outputs instead. Parameters: `attn_pool.*`, `fc_norm.*`,
+    `pre_logits.fc.*`, `head.*`, `head_dist.*`. **Backward**: with $t = \tanh(\cdot)$ and its gradient $g$, the argument
+    gets $(1 - t^2) \odot g$; two heads get half the gradient each.
     """
     skipped = 0 if config.pool_include_prefix else config.num_prefix_tokens
     c_pool: TokenPoolCache | AttentionPoolCache | RefinedPoolCache

@@ -11,23 +11,27 @@ Array = np.ndarray
 
 
 def masks_of_kept(masks: Mapping[str, Array], prefix: int, patches: int) -> tuple[Array | None, Array | None]:
-    """`attn_mask` and `padding_mask` of all P + N tokens -> of those that `patch_drop` keeps, where it is there:
-    (B, NH or 1, T', T') and (B, N').
+    """`attn_mask` of all P + N tokens and `padding_mask` (B, N) of all patches -> the same, or where `patch_drop` is
+    there, of what it keeps: (B, NH or 1, T', T') and (B, N').
 
     Raises:
-        ShapeError: a mask that is not of all the tokens.
+        ShapeError: a mask that is not of all the tokens, or of another number of images than `patch_drop`.
+        DtypeError, RangeError: as of `kept_places`.
     """
     mask, padding, tokens = masks.get("attn_mask"), masks.get("padding_mask"), prefix + patches
     if mask is not None and (mask.ndim not in (2, 4) or mask.shape[-2:] != (tokens, tokens)):
         raise ShapeError(f"attn_mask has shape {mask.shape}, expected (T, T) or (B or 1, NH or 1, T, T), T = {tokens}")
-    if padding is not None:
-        check_shape("padding_mask", padding, ("B", patches))
     if "patch_drop" not in masks:
+        if padding is not None:
+            check_shape("padding_mask", padding, ("B", patches))
         return mask, padding
     keep = kept_places(masks["patch_drop"])  # (B, N')
+    if padding is not None:
+        check_shape("padding_mask", padding, (len(keep), patches))
     places = np.hstack((np.broadcast_to(np.arange(prefix), (len(keep), prefix)), prefix + keep))  # (B, T')
     if mask is not None:
         mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
+        check_shape("attn_mask", mask, (len(keep) if len(mask) > 1 else 1, "NH", tokens, tokens))
         mask = np.take_along_axis(mask, places[:, None, :, None], axis=2)  # queries
         mask = np.take_along_axis(mask, places[:, None, None, :], axis=3)  # keys
     return mask, None if padding is None else np.take_along_axis(padding, keep, axis=1)
@@ -39,12 +43,13 @@ def attention_mask_bias(mask: Array | None, padding: Array | None, prefix: int, 
 
     $$b_{qk} = 0 \text{ where } q \text{ may read } k, \quad -\infty \text{ elsewhere}$$
 
-    $e^{-\infty} = 0$: the key's probability and its gradient vanish exactly. Prefix tokens are never padding.
+    of a mask of bool; a real one is $b$ itself. $e^{-\infty} = 0$: the key's probability and its gradient vanish exactly.
+    Prefix tokens are never padding.
 
     Raises:
         ShapeError: the padding is not (B, N).
         DtypeError: a mask of whole numbers, which could mean either; padding that is not bool.
-        RangeError: a query that may read no key at all, of which no softmax exists.
+        RangeError: a query that may read no key at all, for which the softmax is undefined.
     """
     bias = None
     if mask is not None:

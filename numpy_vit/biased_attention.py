@@ -31,15 +31,16 @@ def biased_attention_forward(
     drop_rate: float = 0.0,
     tape: Tape = None,
 ) -> tuple[Array, BiasedAttentionCache]:
-    r"""(B, NH, T, HD), (B, NH, S, HD), (B, NH, S, VD), bias that broadcasts to (B, NH, T, S) -> (B, NH, T, VD).
+    r"""(B, NH, T, HD), (B, NH, S, HD), (B, NH, S, VD), bias (B or 1, NH or 1, T or 1, S or 1) -> (B, NH, T, VD).
 
-    $$S = \frac{Q K^\top}{\sqrt{d}} + b, \qquad O = \operatorname{drop}(\operatorname{softmax}(S))\, V$$
+    $$A = \frac{Q K^\top}{\sqrt{d}} + b, \qquad O = \operatorname{drop}(\operatorname{softmax}(A))\, V$$
 
     The values may have another width than query and key. **Backward**: that of `attention`; the bias is added, so it
-    gets $dS$, summed over the axes along which it was broadcast.
+    gets $dA$, summed over the axes along which it was broadcast.
 
     Raises:
         ShapeError: q, k, v, the bias or the drop mask do not fit each other.
+        DtypeError, RangeError: as of `dropout_forward`.
     """
     check_shape("q", q, ("B", "NH", "T", "HD"))
     check_shape("k", k, (*q.shape[:2], "S", q.shape[3]))
@@ -47,6 +48,7 @@ def biased_attention_forward(
     scores = (q * (1.0 / math.sqrt(q.shape[3]))) @ k.swapaxes(-1, -2)  # (B, NH, T, S)
     if bias is not None:
         full = scores.shape
+        check_shape("attention bias", bias, ("B", "NH", "T", "S"))
         check_shape("attention bias", bias, tuple(n if m != 1 else 1 for n, m in zip(full, bias.shape, strict=True)))
         scores += bias
     probs, softmax = softmax_forward(scores)

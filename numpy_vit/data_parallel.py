@@ -4,7 +4,7 @@ NumPy lets go of the interpreter's lock while it works on an array, so two threa
 each keep two cores busy, elementwise work included. With the threads inside the matrix products, as BLAS does it by
 default, the other cores wait whenever there is no product.
 
-Mathematically nothing happens. The loss is a mean over images, $L = \frac1B \sum_b \ell_b$, and a gradient the sum
+Mathematically nothing changes. The loss is a mean over images, $L = \frac1B \sum_b \ell_b$, and a gradient the sum
 of what each image gives: shares of $B_s$ images yield
 
 $$L = \sum_s \frac{B_s}{B} L_s, \qquad \nabla L = \sum_s \frac{B_s}{B} \nabla L_s .$$
@@ -30,7 +30,11 @@ Array = np.ndarray
 def parallel_predict(
     params: Mapping[str, Array], images: Array, config: ViTConfig, workers: int | None = None
 ) -> Array:
-    """images (B, C, H, W) -> logits (B, K), those of `vit_forward`. `workers`: see `parallel_loss_and_grads`."""
+    """images (B, C, H, W) -> logits (B, K), those of `vit_forward` up to rounding.
+
+    Args:
+        workers: see `parallel_loss_and_grads`.
+    """
     shares = split(len(images), workers)
     return np.concatenate(run(lambda share: predict(params, images[share], config), shares))
 
@@ -48,7 +52,7 @@ def parallel_loss_and_grads(
 
     Args:
         masks: those of the whole batch; each worker gets the rows of its images.
-        workers: threads; None takes as many as BLAS has now, 1 or a batch of one image means no thread is started.
+        workers: threads; None: as many as BLAS uses now. With 1, or a batch of one image, no thread is started.
     """
     batch = len(images)
 

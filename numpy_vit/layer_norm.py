@@ -25,20 +25,21 @@ def layer_norm_forward(x: Array, weight: Array, bias: Array, eps: float = 1e-6) 
     $E[x^2] - E[x]^2$ cancels when the mean is large.
 
     **Backward.** With $g = \partial L/\partial y$ and $h = g \odot w$:
-    $\partial L/\partial w = \sum_r g \odot \hat x$ and $\partial L/\partial b = \sum_r g$ over all rows. For $x$, from
-    $\partial \mu/\partial x_i = 1/D$ and $\partial r/\partial x_i = -r^2 \hat x_i / D$:
+    $\partial L/\partial w = \sum_\text{rows} g \odot \hat x$ and $\partial L/\partial b = \sum_\text{rows} g$. For $x$,
+    from $\partial \mu/\partial x_i = 1/D$ and $\partial r/\partial x_i = -r^2 \hat x_i / D$:
 
     $$\frac{\partial L}{\partial x} = r \Bigl( h - \operatorname{mean}(h)
       - \hat x \, \operatorname{mean}(h \odot \hat x) \Bigr)$$
 
-    the projection of $h$ away from the two directions, $1$ and $\hat x$, that the forward ignores.
+    For $\varepsilon = 0$ that is $r$ times the projection of $h$ orthogonal to $1$ and $\hat x$: shifting $x$, or
+    scaling it about its mean, does not change $y$.
 
     Raises:
         ShapeError: weight or bias is not (D,).
     """
     check_shape("layer_norm weight", weight, x.shape[-1:])
     check_shape("layer_norm bias", bias, x.shape[-1:])
-    ones = np.ones((x.shape[-1], 1), x.dtype)  # summing along the short axis by a product: ratio 0.3 to .sum(axis=-1)
+    ones = np.ones((x.shape[-1], 1), x.dtype)  # summing the last axis by a product: 0.2 to 0.4 of .sum's time
     xhat = x - x @ ones / x.shape[-1]  # (..., D), centred
     y = xhat * xhat
     rstd = 1.0 / np.sqrt(y @ ones / x.shape[-1] + eps)  # (..., 1)

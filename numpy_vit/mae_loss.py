@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numpy_vit.patch_embed import patchify, unpatchify
-from vit_common.errors import RangeError, check_shape
+from vit_common.errors import DtypeError, RangeError, check_shape
 
 Array = np.ndarray
 EPS = 1e-6  # added to the variance of a patch
@@ -27,13 +27,16 @@ def mae_loss_forward(
     $$L = \frac{1}{|M|} \sum_{n \in M} \frac1Q \sum_q (\hat t_{nq} - t_{nq})^2, \qquad
       t_n = \frac{p_n - \mu_n}{\sqrt{\sigma_n^2 + \varepsilon}}$$
 
-    over the patches $M$ not seen, pixels in the order (P_h, P_w, C); He et al. 2022, section 3 and appendix A.1, whose
-    code takes the unbiased variance, $\sigma^2 = \sum_q (p_q - \mu)^2/(Q - 1)$. Without `norm_pix`, $t_n = p_n$.
-    **Backward**: as of a squared error; images are a target too, through a normalisation whose backward is LayerNorm's
-    with $Q - 1$.
+    over the patches $M$ not seen, of the whole batch, pixels in the order (P_h, P_w, C); He et al. 2022, section 3 and
+    appendix A.1, whose code takes the unbiased variance, $\sigma^2 = \sum_q (p_q - \mu)^2/(Q - 1)$. Without `norm_pix`,
+    $t_n = p_n$. **Backward**: as of a squared error; the images are the target. With $h = \partial L/\partial t$ and
+    $s = (\sigma^2 + \varepsilon)^{-1/2}$, as for LayerNorm but for one $Q - 1$,
+
+    $$\frac{\partial L}{\partial p} = s \Bigl( h - \operatorname{mean}(h) - t\, \tfrac{1}{Q - 1} \sum_q h_q t_q \Bigr)$$
 
     Raises:
         ShapeError: prediction or mask do not fit the images.
+        DtypeError: a mask that is not bool.
         RangeError: no patch is hidden, so there is nothing to compare.
     """
     check_shape("images", images, ("B", "C", "H", "W"))
@@ -41,6 +44,8 @@ def mae_loss_forward(
     target = _to_last(patchify(images, patch_size), channels)  # (B, N, Q)
     check_shape("prediction", prediction, target.shape)
     check_shape("mask", mask, target.shape[:2])
+    if mask.dtype != np.bool_:
+        raise DtypeError(f"mask has dtype {mask.dtype}, expected bool with True = a patch that is seen")
     hidden = int((~mask).sum())
     if not hidden:
         raise RangeError("every patch is seen: a masked autoencoder needs hidden ones; raise mask_ratio")

@@ -50,14 +50,15 @@ def parallel_block_forward(
     $$[h, Q, K, V] = \operatorname{norm}(x)\, W_\mathrm{in}^\top, \qquad
       y = x + \gamma \odot \bigl(\operatorname{attn}(Q, K, V)\, W_a^\top + \phi(h)\, W_m^\top\bigr)$$
 
-    Dehghani et al. 2023 (ViT-22B), section 2. Parameters: `in_norm.*`, `in_proj.*` (M + 3D, D) with its bias or else
-    `mlp_bias` (M,), `q_norm.*`, `k_norm.*`, then `attn_out_proj.*` and `mlp_out_proj.*`, or `out_proj.*` (D, D + M) of
-    both side by side (with differential attention), `ls.gamma`. Masks: `attn_drop`, `mlp_drop` (B, T, M), `drop_path`
-    (B,). **Backward**: what the projection split, the backward concatenates.
+    Dehghani et al. 2023 (ViT-22B), section 2; biases, `q_norm`, `k_norm`, rotation and dropout are left out of the
+    formula. Parameters: `in_norm.*`, `in_proj.*` (M + 3A, D), A = NH * HD, with its bias or else `mlp_bias` (M,),
+    `q_norm.*`, `k_norm.*`, then `attn_out_proj.*` and `mlp_out_proj.*`, or `out_proj.*` (D, A + M) of both side by side
+    (with differential attention), `ls.gamma`. Masks: `attn_drop`, `mlp_drop` (B, T, M), `drop_path` (B,).
+    **Backward**: what the projection split, the backward concatenates.
     """
     masks, heads, diff = masks or {}, config.num_heads, config.uses_diff_attention
     normed, c_norm = norm_forward(sub(params, "in_norm"), x, config.norm, config.norm_eps)
-    inner, c_in = linear_forward(normed, params["in_proj.weight"], params.get("in_proj.bias"))  # (B, T, M + 3D)
+    inner, c_in = linear_forward(normed, params["in_proj.weight"], params.get("in_proj.bias"))  # (B, T, M + 3A)
     width, hidden = config.attn_dim, config.mlp_dim
     h, *qkv = np.split(inner, [hidden, hidden + width, hidden + 2 * width], axis=-1)
     if "mlp_bias" in params:
@@ -71,7 +72,7 @@ def parallel_block_forward(
         y, c_attention = diff_attention_forward(params, q, k, v, positions.layer, positions.bias, *drop)
     else:
         y, c_attention = biased_attention_forward(q, k, v, positions.bias, *drop)
-    context = merge_heads(y)  # (B, T, D)
+    context = merge_heads(y)  # (B, T, A)
     act, c_act = activation_forward(h, config.activation)
     m, c_drop = dropout_forward(act, masks.get("mlp_drop"), config.proj_drop_rate)
     note(tape, in_norm=normed, in_proj=inner, q=q, k=k, v=v, context=context, mlp_act=act)

@@ -30,7 +30,8 @@ def parallel_things_block_forward(
     $$z = x + \sum_j \operatorname{attn}_j(x), \qquad y = z + \sum_j \operatorname{mlp}_j(z)$$
 
     Touvron et al. 2022 ("Three things everyone should know about Vision Transformers"), section 3. Parameters:
-    `attns.0.*`, `attns.1.*`, `ffns.0.*`, `ffns.1.*`. **Backward**: the stream and every branch read the same value.
+    `attns.0.*`, `attns.1.*`, `ffns.0.*`, `ffns.1.*`. **Backward**: the stream and every branch read the same value,
+    so their gradients add up.
     """
     groups = []
     for group, names in GROUPS:
@@ -49,7 +50,7 @@ def parallel_things_block_forward(
 def parallel_things_block_backward(
     dy: Array, cache: ParallelThingsBlockCache, tape: Tape = None
 ) -> tuple[Array, list[PositionsGrad], dict[str, Array]]:
-    """(B, T, D) -> dx (B, T, D), gradients of the positions (one for each attention) and of the parameters."""
+    """(B, T, D) -> dx (B, T, D), gradients of the positions (one a branch, the MLPs' None) and of the parameters."""
     grads: dict[str, Array] = {}
     positions = []
     for (group, _), caches in reversed(list(zip(GROUPS, cache.groups, strict=True))):

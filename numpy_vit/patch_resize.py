@@ -1,4 +1,4 @@
-r"""Patch projection learned for one patch size, resized to another, so that resized patches give the same tokens."""
+r"""Patch projection learned for one patch size, resized so that resized patches give the same tokens, or the nearest."""
 
 from typing import NamedTuple
 
@@ -20,16 +20,18 @@ def patch_resize_forward(
 ) -> tuple[Array, PatchResizeCache]:
     r"""(D, C, P_h, P_w) -> (D, C, P_h', P_w').
 
-    Resizing a patch is a linear map $B$ of its pixels, $B = R \otimes C$ with one matrix an axis. The projection $w'$
-    whose dot product with a resized patch is closest to that of $w$ with the patch itself is
+    Resizing a patch $x$ is a linear map $B$ of its pixels, $B = R \otimes C$ with one matrix an axis. The projection
+    $w'$ for which $\langle Bx, w'\rangle$ is nearest to $\langle x, w\rangle$ in the mean square, over pixels without
+    correlation, of mean 0 and variance 1 (the same, where the patch grows), is
 
     $$w' = (B^\top)^{+} w = (R^\top)^{+}\, w\, C^{+}$$
 
     Beyer et al. 2023 (FlexiViT), eq. 5; the pseudoinverse of a Kronecker product is that of the factors. **Backward**:
-    linear in the weight, so its adjoint is the transposes.
+    linear in the weight, so its adjoint multiplies by the transposed matrices.
 
     Raises:
         ShapeError: the weight has not four axes.
+        ConfigError: an unknown rule.
     """
     check_shape("patch weight", weight, ("D", "C", "P_h", "P_w"))
     rows, columns = (_pinv(m, n, rule).astype(weight.dtype) for m, n in zip(new, weight.shape[2:], strict=True))

@@ -14,8 +14,9 @@ def resize_matrix(new: int, old: int, rule: str) -> Array:
     r"""(new, old) in float64: row i holds the weights of the old points in new point i.
 
     Pixel centres aligned, point i of the new grid stands at $(i + \tfrac12)\, old/(new + \delta) - \tfrac12$ of the
-    old; corners aligned, at $i\, (old - 1)/(new - 1)$. Bicubic is Keys' kernel with $a = -0.75$, with antialias
-    $a = -0.5$ and stretched by $old/new$ where that shrinks (Keys 1981, eq. 4). `RULES` says which library does what.
+    old; corners aligned, at $i\, (old - 1)/(new - 1)$. Bicubic is Keys' kernel (Keys 1981, eq. 4), $a = -0.75$, with
+    antialias $a = -0.5$. With antialias every kernel is stretched by $old/(new + \delta)$ where that exceeds 1. `RULES`
+    says which library does what.
 
     Raises:
         ConfigError: an unknown rule.
@@ -63,7 +64,7 @@ class Rule(NamedTuple):
     radius: int
     corners: bool = False  # corners aligned
     antialias: bool = False
-    offset: float = 0.0  # delta above: the new size is this much larger than it is
+    offset: float = 0.0  # delta above, added to the new size
     drops: bool = False  # a point that rounding puts past the last one gets zeros
 
 

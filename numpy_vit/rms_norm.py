@@ -21,7 +21,7 @@ def rms_norm_forward(x: Array, weight: Array, eps: float = 1e-6) -> tuple[Array,
     $$r = \bigl(\tfrac1D \sum_i x_i^2 + \varepsilon\bigr)^{-1/2}, \qquad \hat x = x\, r, \qquad y = \hat x \odot w$$
 
     Zhang and Sennrich 2019, eq. 4. **Backward.** With $g = \partial L/\partial y$ and $h = g \odot w$:
-    $\partial L/\partial w = \sum_r g \odot \hat x$, and from $\partial r/\partial x_i = -r^2 \hat x_i / D$
+    $\partial L/\partial w = \sum_\text{rows} g \odot \hat x$, and from $\partial r/\partial x_i = -r^2 \hat x_i / D$
 
     $$\frac{\partial L}{\partial x} = r \bigl( h - \hat x \operatorname{mean}(h \odot \hat x) \bigr)$$
 

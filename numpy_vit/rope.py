@@ -1,7 +1,7 @@
 r"""Rotary position embedding: pairs of channels of query and key are turned by angles that depend on the position.
 
-The dot product of a query turned by $\theta$ and a key turned by $\theta'$ depends on $\theta - \theta'$ alone: the
-scores see relative positions.
+The dot product of a query turned by $\theta$ and a key turned by $\theta'$ depends on the two angles only through
+$\theta - \theta'$, and angles are linear in the position: the scores see relative positions.
 """
 
 from typing import NamedTuple
@@ -31,7 +31,7 @@ def rope_forward(x: Array, sin: Array, cos: Array, prefix: int = 0, half: bool =
 
     Su et al. 2021, eq. 13. The pairs $(x_1, x_2)$ are neighbouring channels, or with `half` channel $j$ and
     $j + HD/2$. **Backward**: a rotation's adjoint is the rotation back,
-    $dx_1 = \cos\theta\, dy_1 + \sin\theta\, dy_2$ and $dx_2 = \cos\theta\, dy_2 - \sin\theta\, dy_1$; the factors get
+    $dx_1 = \cos\theta\, dy_1 + \sin\theta\, dy_2$ and $dx_2 = \cos\theta\, dy_2 - \sin\theta\, dy_1$; the table gets
     $d\sin = x_1\, dy_2 - x_2\, dy_1$ and $d\cos = x_1\, dy_1 + x_2\, dy_2$, summed where they were broadcast.
 
     Raises:

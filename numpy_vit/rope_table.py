@@ -1,6 +1,6 @@
 r"""Rotary table: by how much each pair of channels turns at each patch, from fixed frequencies.
 
-Ways to place the patches of a grid on an axis and to choose the frequencies. All are computed in float64.
+There are several ways to place a grid's patches on its axes, and to choose the frequencies. All compute in float64.
 """
 
 import math
@@ -26,7 +26,7 @@ def patch_grid(
 
 
 def centred_grid(grid: tuple[int, int], indexing: str = "ij", offset: float = 0.0) -> Array:
-    r"""Patch centres on $[-1, 1]$, (N, 2): $2 (i + \tfrac12)/n - 1$ (DINOv3)."""
+    r"""Patch centres on $[-1, 1]$, (N, 2): $2 (i + \tfrac12 + \mathrm{offset})/n - 1$ (DINOv3)."""
     return _mesh([2.0 * ((np.arange(n) + 0.5 + offset) / n) - 1.0 for n in grid], indexing)
 
 
@@ -43,7 +43,8 @@ def rope_table(config: ViTConfig) -> tuple[Array, Array]:
     "lang": $\omega_j = b^{-4j/HD}$ on patch indices (Su et al. 2021, eq. 15, in two dimensions); "pixel": $\pi$ times
     bands from 1 to half of `rope_max_res`, evenly in the logarithm, on $[-1, 1]$; "dinov3": $2\pi\, b^{-4j/HD}$ on
     patch centres (Siméoni et al. 2025). "multimodal": $\theta_{nj} = t_{n,a(j)}\, b^{-2j/HD}$, $j < HD/2$, the axis
-    $a(j)$ being time, row, column in turn (Wang et al. 2024, Qwen2-VL); a picture has no time, so $t = 0$ there.
+    $a(j)$ being time, row, column in turn, and time again for an axis that has had its share in `rope_section`
+    (interleaved, as in Qwen3-VL; Wang et al. 2024, Qwen2-VL, take three runs); a picture has no time: $t = 0$ there.
     """
     if config.rope == "multimodal":
         bands = config.rope_temperature ** -(np.arange(0, config.head_dim, 2, dtype=np.float64) / config.head_dim)

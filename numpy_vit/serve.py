@@ -4,8 +4,8 @@ r"""Inference: what a forward pass can leave out when no backward follows, witho
 
 `serve` also computes of the last block only what the head reads. The head of a class-token model reads one token of
 $T$, and after the last attention tokens no longer meet: there only the class token needs a query, an output projection
-and an MLP. Keys and values still come from all tokens. Of a block's $12 D^2$ multiplications a token, $10 D^2$ fall
-away for all tokens but one.
+and an MLP. Keys and values still come from all tokens. With $M = 4D$ the weight matrices of a block take $12 D^2$
+multiplications a token; $10 D^2$ of them fall away for all tokens but one, and so do their scores.
 """
 
 from collections.abc import Mapping

@@ -15,7 +15,10 @@ class SiluCache(NamedTuple):
 
 
 def sigmoid(x: Array) -> Array:
-    r"""$\sigma(x) = 1/(1 + e^{-x})$, as $\tfrac12(1 + \tanh \tfrac x2)$: the same number, and no overflow."""
+    r"""$\sigma(x) = 1/(1 + e^{-x})$, as $\tfrac12(1 + \tanh \tfrac x2)$, which cannot overflow.
+
+    For negative $x$ the sum cancels: its error is about one unit roundoff, absolute, not relative to $\sigma$.
+    """
     return 0.5 * (1.0 + np.tanh(0.5 * x))
 
 

@@ -22,13 +22,15 @@ def table_resize_forward(
     r"""(R, NH) -> (R', NH) with $R = (2h-1)(2w-1) + 3$.
 
     A table is a picture of displacements, so it is resized as positions are, axis by axis: $t'_{ij} = \sum_{uv} R_{iu}
-    C_{jv} t_{uv}$. "timm_geometric" (BEiT's own rule) lays the old displacements at the partial sums of a geometric
-    series that reach the new border - dense near the patch, sparse far from it - and interpolates linearly;
+    C_{jv} t_{uv}$. "timm_geometric" lays the old displacements where BEiT does, at the partial sums of a geometric
+    series that reach the new border - dense near the patch, sparse far from it - and interpolates linearly (BEiT by
+    cubics);
     "huggingface_bilinear" spaces them evenly, and mixes up rows and columns unless the grid is square. **Backward**:
     both matrices transposed.
 
     Raises:
         ShapeError: the table is not that of the old grid.
+        ConfigError: an unknown rule.
     """
     (old_h, old_w), (new_h, new_w) = ((2 * h - 1, 2 * w - 1) for h, w in (old, new))
     check_shape("relative position table", table, (old_h * old_w + EXTRA, "NH"))
@@ -61,8 +63,8 @@ def table_matrix(new: int, old: int, rule: str) -> Array:
 def series_places(count: int, reach: int) -> Array:
     r"""Places (2 count + 1,) of the old displacements: 0 and $\pm(1 + q + \dots + q^i)$.
 
-    The ratio $q \in [1.01, 1.5]$ for which `count` terms reach `reach` is found by halving to a millionth: the rule is
-    the program that published it, so the precision belongs to it.
+    The ratio $q \in [1.01, 1.5]$ for which `count` terms reach `reach` is found by bisection to $10^{-6}$, as in the
+    program that published the rule: that precision is part of it.
     """
     low, high = 1.01, 1.5
     while high - low > 1e-6:

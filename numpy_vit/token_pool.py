@@ -14,7 +14,7 @@ class TokenPoolCache(NamedTuple):
     x_shape: tuple[int, int, int]
     pool: str
     start: int
-    top: Array | None  # (B, T', D), 1 / k at each of the k largest of a channel
+    top: Array | None  # (B, T', D), 1 / k at each of the k tokens that share a channel's maximum
 
 
 def token_pool_forward(x: Array, pool: str, prefix: int, include_prefix: bool = False) -> tuple[Array, TokenPoolCache]:
@@ -60,7 +60,8 @@ def token_pool_backward(dy: Array, cache: TokenPoolCache) -> Array:
     if dmean is not None:
         dx[:, start:] += dmean[:, None] / (tokens - start)  # mean = part.mean(axis=1)
     if top is not None:
-        dx[:, start:] += (dy if pool == "max" else 0.5 * dy)[:, None] * top  # most = (largest * top).sum(axis=1)
+        # most = (where(largest, part, 0) * top).sum(axis=1)
+        dx[:, start:] += (dy if pool == "max" else 0.5 * dy)[:, None] * top
     if pool in ("cls", "cls_mean"):
         dx[:, 0] += dy[:, :width]  # x[:, 0]
     if pool == "cls_dist":

@@ -212,6 +212,32 @@ def test_a_variant_takes_images_of_its_parameters_dtype():
 
 
 @both_engines
+@pytest.mark.parametrize("shape", [(3, 3), (2, 3, 3), (1, 1, 2, 3), (2, 1, 3, 3)])
+def test_a_bias_of_scores_has_four_axes_that_fit(engine, wrap, shape):
+    q = wrap(normal(0, (1, 2, 3, 4)))
+    with pytest.raises(ShapeError, match="attention bias"):
+        engine.biased_attention_forward(q, q, q, wrap(normal(1, shape)))
+
+
+@both_engines
+@pytest.mark.parametrize(("name", "shape"), [("attn_mask", (3, 1, 6, 6)), ("padding_mask", (3, 4)),
+                                             ("padding_mask", (1, 4))])  # fmt: skip
+def test_masks_beside_patch_dropout_are_of_as_many_images(engine, wrap, name, shape):
+    masks = {"patch_drop": np.array([[True, False, True, True], [True, True, True, False]]), name: np.ones(shape, bool)}
+    masks_of_kept = importlib.import_module(f"{engine.__name__}.attention_mask").masks_of_kept
+    with pytest.raises(ShapeError, match=name):
+        masks_of_kept({n: wrap(m) for n, m in masks.items()}, 2, 4)
+
+
+@both_engines
+def test_the_mask_of_an_autoencoder_is_of_bool(engine, wrap):
+    """~1 is -2: weights that no patch has."""
+    patches, images = wrap(normal(0, (1, 4, 12))), wrap(normal(1, (1, 3, 4, 4)))
+    with pytest.raises(DtypeError, match="seen"):
+        engine.mae_loss_forward(patches, images, wrap(np.array([[1, 0, 0, 1]])), (2, 2))
+
+
+@both_engines
 def test_refined_pooling_takes_three_axes(engine, wrap):
     with pytest.raises(ShapeError, match="x of refined_pool"):
         engine.refined_pool_forward(wrap(normal(0, (3, 4))), 2, False)

@@ -11,25 +11,29 @@ from vit_common.errors import DtypeError, RangeError, ShapeError, check_shape
 
 
 def masks_of_kept(masks: Mapping[str, Tensor], prefix: int, patches: int) -> tuple[Tensor | None, Tensor | None]:
-    """`attn_mask` and `padding_mask` of all P + N tokens -> of those that `patch_drop` keeps, where it is there:
-    (B, NH or 1, T', T') and (B, N').
+    """`attn_mask` of all P + N tokens and `padding_mask` (B, N) of all patches -> the same, or where `patch_drop` is
+    there, of what it keeps: (B, NH or 1, T', T') and (B, N').
 
     Raises:
-        ShapeError: a mask that is not of all the tokens.
+        ShapeError: a mask that is not of all the tokens, or of another number of images than `patch_drop`.
+        DtypeError, RangeError: as of `kept_places`.
     """
     mask, padding, tokens = masks.get("attn_mask"), masks.get("padding_mask"), prefix + patches
     if mask is not None and (mask.ndim not in (2, 4) or tuple(mask.shape[-2:]) != (tokens, tokens)):
         found = tuple(mask.shape)
         raise ShapeError(f"attn_mask has shape {found}, expected (T, T) or (B or 1, NH or 1, T, T), T = {tokens}")
-    if padding is not None:
-        check_shape("padding_mask", padding, ("B", patches))
     if "patch_drop" not in masks:
+        if padding is not None:
+            check_shape("padding_mask", padding, ("B", patches))
         return mask, padding
     keep = kept_places(masks["patch_drop"])  # (B, N')
+    if padding is not None:
+        check_shape("padding_mask", padding, (len(keep), patches))
     first = torch.arange(prefix, device=keep.device).expand(len(keep), -1)
     places = torch.cat((first, prefix + keep), dim=1)  # (B, T')
     if mask is not None:
         mask = mask.reshape((1,) * (4 - mask.ndim) + tuple(mask.shape))
+        check_shape("attn_mask", mask, (len(keep) if len(mask) > 1 else 1, "NH", tokens, tokens))
         mask = mask.take_along_dim(places[:, None, :, None], dim=2)  # queries
         mask = mask.take_along_dim(places[:, None, None, :], dim=3)  # keys
     return mask, None if padding is None else padding.gather(1, keep)
@@ -42,7 +46,7 @@ def attention_mask_bias(mask: Tensor | None, padding: Tensor | None, prefix: int
     Raises:
         ShapeError: the padding is not (B, N).
         DtypeError: a mask of whole numbers, which could mean either; padding that is not bool.
-        RangeError: a query that may read no key at all, of which no softmax exists.
+        RangeError: a query that may read no key at all, for which the softmax is undefined.
     """
     bias = None
     if mask is not None:

@@ -25,18 +25,20 @@ def biased_attention_forward(
     training: bool = False,
     tap: Callable[[str, Tensor], Tensor] | None = _untapped,
 ) -> Tensor:
-    """(B, NH, T, HD), (B, NH, S, HD), (B, NH, S, VD), bias that broadcasts to (B, NH, T, S) -> (B, NH, T, VD).
+    """(B, NH, T, HD), (B, NH, S, HD), (B, NH, S, VD), bias (B or 1, NH or 1, T or 1, S or 1) -> (B, NH, T, VD).
 
     With `tap=None` and nothing to drop, torch's fused kernel, which never writes the scores to memory.
 
     Raises:
         ShapeError: q, k, v, the bias or the drop mask do not fit each other.
+        DtypeError, RangeError: as of `dropout_forward`.
     """
     check_shape("q", q, ("B", "NH", "T", "HD"))
     check_shape("k", k, (*q.shape[:2], "S", q.shape[3]))
     check_shape("v", v, (*q.shape[:2], k.shape[2], "VD"))
     full = (*q.shape[:3], k.shape[2])
     if bias is not None:
+        check_shape("attention bias", bias, ("B", "NH", "T", "S"))
         check_shape("attention bias", bias, tuple(n if m != 1 else 1 for n, m in zip(full, bias.shape, strict=True)))
     if tap is None and drop_mask is None and not (training and drop_rate):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.expand(full))

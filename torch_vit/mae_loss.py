@@ -1,9 +1,10 @@
 r"""Loss of a masked autoencoder: squared error of the pixels of the patches that were not seen."""
 
+import torch
 from torch import Tensor
 
 from torch_vit.patch_embed import patchify
-from vit_common.errors import RangeError, check_shape
+from vit_common.errors import DtypeError, RangeError, check_shape
 
 EPS = 1e-6  # added to the variance of a patch
 
@@ -15,12 +16,15 @@ def mae_loss_forward(
 
     Raises:
         ShapeError: prediction or mask do not fit the images.
+        DtypeError: a mask that is not bool.
         RangeError: no patch is hidden, so there is nothing to compare.
     """
     check_shape("images", images, ("B", "C", "H", "W"))
     target = patchify(images, patch_size).unflatten(-1, (images.shape[1], -1)).transpose(2, 3).flatten(2)
     check_shape("prediction", prediction, tuple(target.shape))
     check_shape("mask", mask, tuple(target.shape[:2]))
+    if mask.dtype != torch.bool:
+        raise DtypeError(f"mask has dtype {mask.dtype}, expected bool with True = a patch that is seen")
     if mask.all():
         raise RangeError("every patch is seen: a masked autoencoder needs hidden ones; raise mask_ratio")
     if norm_pix:

@@ -1,4 +1,4 @@
-r"""Patch projection learned for one patch size, resized to another, so that resized patches give the same tokens."""
+r"""Patch projection learned for one patch size, resized so that resized patches give the same tokens, or the nearest."""
 
 import torch
 from torch import Tensor
