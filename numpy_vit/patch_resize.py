@@ -1,4 +1,4 @@
-r"""Patch projection learned for one patch size, resized so that resized patches give the same tokens, or the nearest."""
+r"""Patch projection learned for one patch size, resized so that such patches give the same tokens, or the nearest."""
 
 from typing import NamedTuple
 
