@@ -43,7 +43,7 @@ def attention_mask_bias(mask: Array | None, padding: Array | None, prefix: int, 
 
     $$b_{qk} = 0 \text{ where } q \text{ may read } k, \quad -\infty \text{ elsewhere}$$
 
-    of a mask of bool; a real one is $b$ itself. $e^{-\infty} = 0$: the key's probability and its gradient vanish exactly.
+    of a mask of bool; a real one is $b$ itself. $e^{-\infty} = 0$: the key's probability and gradient vanish exactly.
     Prefix tokens are never padding.
 
     Raises:
