@@ -3,124 +3,32 @@
 `python -m parity_tests --deep` runs every property on DEEP examples, those that depend on the fewest files first, and
 notes each in build/deep.jsonl with a digest of the sources that it depends on. Run again, it does what is missing or
 what a change has made new. `python -m parity_tests.deep` prints how far it is and writes results/deep_run.json.
-
-A test of one stage (its file, or its parameter, says which) depends on its own imports and on what that stage's files
-import in both engines; any other test on all of both engines.
 """
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import datetime
 import functools
-import hashlib
 import io
 import json
 import sys
 import time
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 
-from parity_tests.planting import ROOT, source_path
+from parity_tests.depends import digest, modules
+from parity_tests.planting import ROOT
 from parity_tests.strategies import DEEP
 from vit_common.files import write_json
 
 NOTES = ROOT / "build" / "deep.jsonl"
 RESULT = Path(__file__).with_name("results") / "deep_run.json"
-ENGINES, COMMON = ("numpy_vit", "torch_vit"), "vit_common"
-PACKAGES = (*ENGINES, COMMON, "parity_tests", "benchmarks")
-# The file of a stage that is not named after it.
-FILES = {"softmax": "attention", "drop_path": "dropout", "pool": "head", "cross_entropy": "loss", "vit": "model"}
-# What speaks only after a failure, or of another's engine: it decides nothing.
-ASIDE = {f"parity_tests.{name}" for name in ("foreign", "diagnosis", "reproduce", "traces")}
 Note = dict[str, Any]
-
-
-# ---- what a test depends on ------------------------------------------------------------------------------------
-
-
-@cache
-def imports(module: str) -> frozenset[str]:
-    """The project's modules that a module names in its imports, wherever they stand."""
-    found = set()
-    for node in ast.walk(ast.parse(source_path(module).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            where = gathered() if node.module == COMMON else {}
-            found |= {where.get(alias.name, node.module) for alias in node.names}
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return frozenset(n for n in found if n.split(".")[0] in PACKAGES and source_path(n).is_file())
-
-
-@cache
-def gathered() -> dict[str, str]:
-    """Name -> the module that defines it, of what vit_common hands out as its own."""
-    tree = ast.parse(source_path(COMMON).read_text(encoding="utf-8"))
-    froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
-    found = {alias.name: node.module for node in froms for alias in node.names if node.module != COMMON}
-    return found | dict.fromkeys(("load_checkpoint", "save_checkpoint"), "vit_common.checkpoint")
-
-
-@cache
-def reached(module: str) -> frozenset[str]:
-    """The module and all that it imports, directly or not; not what an engine's __init__ gathers, nor ASIDE."""
-    seen, todo = set(), [module]
-    while todo:
-        name = todo.pop()
-        if name not in seen and name not in ASIDE:
-            seen.add(name)
-            todo += imports(name) if name not in ENGINES else []
-    return frozenset(seen)
-
-
-def modules(item: Any) -> frozenset[str]:
-    """Every module that a test depends on."""
-    test = reached(f"parity_tests.{item.path.stem}") if item.path.parent.name == "parity_tests" else frozenset()
-    own = {m for m in test if m.split(".")[0] not in ENGINES}
-    parts = [reached(f"{engine}.{file}") for engine in ENGINES for file in stage_files(item)]
-    return frozenset(own.union(*parts) if parts else own | every_engine_file())
-
-
-def stage_files(item: Any) -> list[str]:
-    """The file of the stage that a test is about; none if it is about several."""
-    given = getattr(item, "callspec", None)
-    named = given.params.get("name") if given else None
-    stage = named if isinstance(named, str) else item.path.stem.removeprefix("test_")
-    file = FILES.get(stage, stage)
-    return [file] if (ROOT / ENGINES[0] / f"{file}.py").is_file() else []
-
-
-@cache
-def every_engine_file() -> frozenset[str]:
-    return frozenset(f"{e}.{p.stem}" for e in ENGINES for p in (ROOT / e).glob("*.py"))
-
-
-@cache
-def digest(names: frozenset[str]) -> str:
-    found = hashlib.blake2b(digest_size=12)
-    for name in sorted(names):
-        found.update(f"{name}\n{meaning(source_path(name).read_text(encoding='utf-8'))}".encode())
-    return found.hexdigest()
-
-
-def meaning(source: str) -> str:
-    """A source without its comments, docstrings and functions' annotations: changing those changes no result."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef):
-            node.returns = None
-        elif isinstance(node, ast.arg):
-            node.annotation = None
-        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
 
 
 # ---- the notes -------------------------------------------------------------------------------------------------

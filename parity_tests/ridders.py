@@ -20,7 +20,8 @@ ROWS = 14
 FIRST = 0.25  # of the inputs' own size
 SAFETY = 10.0  # Ridders' estimate is of the error's order, not a bound on it; a wrong gradient is off by far more
 PER_ROW = {"layer_norm", "rms_norm", "norm"}  # curved on the scale by which they divide, row by row
-EXPONENTIAL = {"softmax", "cross_entropy", "gelu", "attention"}  # curved on a scale of 1, however large their input
+# Curved on a scale of 1, however large their input.
+EXPONENTIAL = {"softmax", "cross_entropy", "attention", "activation", "gelu", "gelu_tanh", "quick_gelu", "silu"}
 
 
 def derivative(f: Callable[[float], float], noise: float, first: float = FIRST) -> tuple[float, float]:
