@@ -33,11 +33,13 @@ def activated_mlp_forward(
 
     $$y = \operatorname{norm}\bigl(\phi(x W_1^\top + b_1)\bigr) W_2^\top + b_2$$
 
-    with dropout after $\phi$ and at the end. The norm (Wang et al. 2022, Magneto, section 2.1) is there if its
-    weight is, a bias if it is. Masks: `drop1` (B, T, M), `drop2` (B, T, D). **Backward**: the stages in reverse order.
+    with dropout after $\phi$ and at the end. The norm (Wang et al. 2022, Magneto, section 2.1) applies if `norm.weight`
+    is among the parameters; biases likewise. Masks: `drop1` (B, T, M), `drop2` (B, T, D). **Backward**: the stages in
+    reverse order.
 
     Raises:
         ShapeError: a parameter or mask does not fit x.
+        DtypeError, RangeError: as of `dropout_forward`.
     """
     masks = masks or {}
     hidden, c_fc1 = linear_forward(x, params["fc1.weight"], params.get("fc1.bias"))  # (B, T, M)

@@ -90,7 +90,7 @@ def assembled_forward(
     computes what the plain model computes.
 
     Raises:
-        ShapeError: images, a parameter or a mask of the wrong shape.
+        ShapeError, DtypeError, RangeError: as of `vit_forward`.
     """
     x, c_features = assembled_features_forward(params, images, config, masks or {}, tape)
     logits, c_head = assembled_head_forward(params, x, config, tape)

@@ -50,10 +50,14 @@ def assembled_attention_forward(
     $$y = \operatorname{norm}\bigl([O_1, \dots, O_{NH}]\bigr) W_o^\top + b_o, \qquad
       O_h = \operatorname{attention}(R\,\hat Q_h, R\,\hat K_{g(h)}, V_{g(h)};\, b_h)$$
 
-    with $\hat{}$ the norm over a head, $R$ the rotation, $g$ the group of a head, $b$ the bias on the scores.
-    Which of these there are, the configuration and the parameters say: `qkv.*` or `q_proj.*` ..., `q_norm.*`,
-    `k_norm.*`, `relative_position_bias_table`, `lambda_*` and `sub_norm.weight`, `norm.*`, `proj.*`. Masks:
-    `attn_drop`, `proj_drop`. **Backward**: the stages in reverse order; rotary tables and bias get their gradients too.
+    with $\hat{}$ the norm over a head, $R$ the rotation, $g$ the group of a head, $b$ the bias on the scores, and
+    dropout of the probabilities and at the end. Which of these there are, the configuration and the parameters say:
+    `qkv.*` or `q_proj.*` ..., `q_norm.*`, `k_norm.*`, `relative_position_bias_table`, `lambda_*` and `sub_norm.weight`,
+    `norm.*`, `proj.*`. Masks: `attn_drop`, `proj_drop`. **Backward**: the stages in reverse order; rotary tables and
+    bias get their gradients too.
+
+    Raises:
+        ShapeError, DtypeError, RangeError: a parameter, a mask or the positions do not fit x.
     """
     masks, heads, diff = masks or {}, config.num_heads, config.attention == "diff"
     kv = config.kv_heads[positions.layer]
@@ -91,7 +95,7 @@ def assembled_attention_backward(
     dy = dropout_backward(dy, cache.drop)
     if cache.proj is not None:
         note(tape, proj=dy)
-        dy, g = linear_backward(dy, cache.proj)  # y = context @ proj.T + bias
+        dy, g = linear_backward(dy, cache.proj)  # y = norm(context) @ proj.T + bias
         grads |= under("proj", g)
     if cache.norm is not None:
         note(tape, norm=dy)

@@ -43,8 +43,8 @@ def assembled_encoder_forward(
     r"""(B, T, D) -> (B, T, D), $x_{\ell+1} = \operatorname{block}_\ell(x_\ell;\, \mathrm{positions}_\ell)$.
 
     Parameters: `blocks.*`, and what all blocks share: `rope.freqs`, `rel_pos_bias.relative_position_bias_table`. Masks:
-    those of the blocks, `attn_mask` (see `attention_mask`), `padding_mask` (B, N). **Backward**: the blocks in reverse
-    order; what is shared gets the sum over the blocks.
+    those of the blocks, `patch_drop` (B, N), `attn_mask` (see `attention_mask`), `padding_mask` (B, N). **Backward**:
+    the blocks in reverse order; what is shared gets the sum over the blocks.
     """
     keep = kept_places(masks["patch_drop"]) if "patch_drop" in masks else None
     sin = cos = mixed = table = None

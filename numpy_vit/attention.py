@@ -79,6 +79,7 @@ def attention_forward(
 
     Raises:
         ShapeError: q, k, v or the drop mask do not fit each other.
+        DtypeError, RangeError: as of `dropout_forward`.
     """
     check_shape("q", q, ("B", "NH", "T", "HD"))
     check_shape("k", k, (*q.shape[:2], "S", q.shape[3]))

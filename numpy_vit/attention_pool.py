@@ -34,7 +34,7 @@ def attention_pool_forward(
     $$u = \operatorname{MHA}(l W_q^\top + b_q,\; x W_{kv}^\top + b_{kv})\, W_o^\top + b_o, \qquad
       y = u + \operatorname{MLP}(\operatorname{norm}(u))$$
 
-    Zhai et al. 2022 ("Scaling Vision Transformers"), section 3.1, after Lee et al. 2019. Parameters: `latent`
+    Zhai et al. 2022 ("Scaling Vision Transformers"), section 3.2, after Lee et al. 2019. Parameters: `latent`
     (1, 1, D), `q.*`, `kv.*`, `proj.*`, `norm.*`, `mlp.*`. **Backward**: every image asks with the same latent, whose
     gradient is the sum over the batch.
 

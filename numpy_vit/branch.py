@@ -48,7 +48,8 @@ def branch_forward(
     $$y = \operatorname{path}(\gamma \odot f(\operatorname{norm}(x))) \qquad\text{or, res-post,}\qquad
       y = \operatorname{path}(\operatorname{norm}(f(x)))$$
 
-    with $f$ attention or MLP. The parameters are found under the names given; LayerScale is there if its gamma is.
+    with $f$ attention or MLP, and path stochastic depth. The parameters are found under the names given; LayerScale
+    applies if its gamma is among them.
     Res-post: Liu et al. 2022 (Swin v2), section 3.2. **Backward**: the stages in reverse order.
     """
     after = config.block == "res_post"

@@ -40,10 +40,11 @@ def diff_attention_forward(
     $$O = \operatorname{attn}(Q_1, K_1, V) - \lambda \operatorname{attn}(Q_2, K_2, V), \quad
       \lambda = e^{q_1 \cdot k_1} - e^{q_2 \cdot k_2} + \lambda_0, \quad y = (1 - \lambda_0) \operatorname{RMSNorm}(O)$$
 
-    Ye et al. 2024, eq. 1 to 3. Head $h$'s pair is heads $2h$ and $2h + 1$ of q and k. Parameters: `lambda_q1`,
-    `lambda_k1`, `lambda_q2`, `lambda_k2` (HD,), `sub_norm.weight` (2HD,). **Backward**: $O_1$ gets $dO$, $O_2$ gets
-    $-\lambda\, dO$, $\lambda$ gets $-\langle dO, O_2 \rangle$, and $q_1$ gets $d\lambda\, e^{q_1 \cdot k_1} k_1$,
-    the others likewise.
+    Ye et al. 2024, eq. 1 to 3, with $\lambda_0 = \lambda_\mathrm{init}$. Head $h$'s pair is heads $2h$ and $2h + 1$ of
+    q and k, so HD is half of `head_dim`. Parameters: $q_1, k_1, q_2, k_2$ are `lambda_q1`, `lambda_k1`, `lambda_q2`,
+    `lambda_k2` (HD,); `sub_norm.weight` (2HD,). drop_mask: (B, 2NH, T, T). **Backward**: $O_1$ gets $dO$, $O_2$ gets
+    $-\lambda\, dO$, $\lambda$ gets $-\langle dO, O_2 \rangle$, $q_1$ gets $d\lambda\, e^{q_1 \cdot k_1} k_1$ and $q_2$
+    gets $-d\lambda\, e^{q_2 \cdot k_2} k_2$; the keys likewise.
     """
     drops = (None, None) if drop_mask is None else (drop_mask[:, 0::2], drop_mask[:, 1::2])
     o1, first = biased_attention_forward(q[:, 0::2], k[:, 0::2], v, bias, drops[0], drop_rate, scope(tape, "first"))

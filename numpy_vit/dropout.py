@@ -23,8 +23,9 @@ def dropout_forward(x: Array, mask: Array | None, rate: float) -> tuple[Array, D
 
     $$y = \frac{m \odot x}{1 - p}$$
 
-    Srivastava et al. 2014, in the inverted form: dividing by the keep rate makes $E[y] = x$, so nothing changes at
-    test time. With `mask=None` the stage is the identity. **Backward**: $g \odot m / (1 - p)$, the same linear map.
+    with the mask $m$ and the rate $p$. Srivastava et al. 2014, in the inverted form: dividing by the keep rate makes
+    $E[y] = x$, so nothing changes at test time. With `mask=None` the stage is the identity.
+    **Backward**: $g \odot m / (1 - p)$, the same linear map.
 
     Raises:
         ShapeError: the mask has not the shape of x.
@@ -48,7 +49,8 @@ def dropout_backward(dy: Array, cache: DropoutCache) -> Array:
 def drop_path_forward(x: Array, mask: Array | None, rate: float) -> tuple[Array, DropoutCache]:
     r"""x (B, ...), mask (B,) of bool, True = keep -> (B, ...): a whole branch, $y_b = m_b\, x_b / (1 - p)$.
 
-    Stochastic depth (Huang et al. 2016, eq. 5), rescaled in training like dropout. Its backward is `dropout_backward`.
+    Stochastic depth (Huang et al. 2016, eq. 2), rescaled in training, like dropout, instead of at test time (their
+    eq. 5). Its backward is `dropout_backward`.
 
     Raises:
         ShapeError: the mask is not (B,).

@@ -45,6 +45,7 @@ def encoder_block_forward(
 
     Raises:
         ShapeError: a parameter or mask does not fit x.
+        DtypeError, RangeError: as of `dropout_forward`.
     """
     masks = masks or {}
     n1, c_norm1 = layer_norm_forward(x, params["norm1.weight"], params["norm1.bias"], config.norm_eps)

@@ -36,11 +36,12 @@ def gated_mlp_forward(
     $$y = \operatorname{norm}\bigl(\phi(x W_g^\top + b_g) \odot (x W_v^\top + b_v)\bigr) W_2^\top + b_2$$
 
     Shazeer 2020, eq. 5 and 6; $\phi$ = SiLU makes it SwiGLU. Parameters: `fc1_g.*` and `fc1_x.*` (M, D), or stacked in
-    that order in `fc1.*` (2M, D); `fc2.*`, and `norm.*` if there is one. **Backward** of the product: each factor gets
-    the gradient times the other.
+    that order in `fc1.*` (2M, D); `fc2.*`, and `norm.*` if there is one. Masks: `drop1` (B, T, M), `drop2` (B, T, D).
+    **Backward** of the product: each factor gets the gradient times the other.
 
     Raises:
         ShapeError: a parameter or mask does not fit x.
+        DtypeError, RangeError: as of `dropout_forward`.
     """
     masks = masks or {}
     names = ("fc1",) if "fc1.weight" in params else ("fc1_g", "fc1_x")

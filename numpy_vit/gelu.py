@@ -10,8 +10,8 @@ from vit_common.errors import DtypeError, check_shape
 
 Array = np.ndarray
 
-# P and Q in R(a) = P(a) / Q(a) = exp(a^2 / 2) Phi(-a), lowest power first: benchmarks/fit_erf.py fitted them
-# to a relative error of 6e-9 and 5e-17. All are positive, so nothing cancels in the ratio.
+# P and Q, lowest power first, of R(a) = exp(a^2 / 2) Phi(-a) ~ P(a) / Q(a): benchmarks/fit_erf.py fitted them to a
+# relative error of 6e-9 and 5e-17; rounded as they stand, 4e-8 and 9e-17. All are positive: nothing cancels.
 TAIL = {
     np.float32: (
         (0.5, 0.43759552, 0.18269046, 0.0404419, 0.00408561),
@@ -29,7 +29,7 @@ TAIL = {
 FAR = 40.0  # exp(-a^2 / 2) is 0 from a = 14.5 (float32) and 38.7 (float64) on; far beyond, powers overflow
 # S in erf(z) = z + z S(z^2), Maclaurin: 2/sqrt(pi) (-1)^n / (n! (2n + 1)), less the 1 that stands apart
 SERIES = [2 / math.sqrt(math.pi) * (-1) ** n / math.factorial(n) / (2 * n + 1) - (n == 0) for n in range(20)]
-BLOCK = 32768  # numbers at a time, so that what is worked on stays in the processor's L2 cache (ratio 2 to 3)
+BLOCK = 32768  # numbers at a time, so that what is worked on stays in the processor's L2 cache
 
 
 class GeluCache(NamedTuple):
@@ -48,9 +48,9 @@ def gelu_forward(x: Array) -> tuple[Array, GeluCache]:
 
     The forward has the exponential at hand already, so it finishes the slope and keeps that instead of x.
 
-    Accuracy, as benchmarks/erf_accuracy.py measures it, $u$ the unit roundoff: $3u\,|x|$, and for $x < 0$
-    $(x^2/2 + 12)\,u\,|y|$ until $y$ underflows. (PyTorch's $1 + \operatorname{erf}$ cancels on that side,
-    and no digit is right below about -5.5 in float32, -8.3 in float64; for $|x| < 1$ it rounds once less.)
+    The error of $y$, $u$ the unit roundoff, is at most $3u\,|x|$, and for $x < 0$ also at most $(x^2/2 + 12)\,u\,|y|$
+    while $y$ is a normal number (parity_tests/test_gelu.py). (PyTorch's $1 + \operatorname{erf}$ cancels on that side,
+    and no digit is right below about -5.5 in float32, -8.3 in float64; for $|x| < 1$ PyTorch rounds once less.)
     $y(-\infty)$ and the slope at $\pm\infty$ are NaN, from $\infty \cdot 0$, as in PyTorch.
 
     Raises:
@@ -59,7 +59,7 @@ def gelu_forward(x: Array) -> tuple[Array, GeluCache]:
     x = np.asarray(x)
     flat = x.reshape(-1)
     y, slope = np.empty_like(flat), np.empty_like(flat)
-    work = _workspace(flat[:BLOCK])  # one for all blocks: new arrays for each are slower (ratio up to 3)
+    work = _workspace(flat[:BLOCK])  # one for all blocks: new arrays for each are slower
     with np.errstate(all="ignore"):  # exp(-x^2 / 2) underflows, and infinity * 0 is NaN, both on purpose
         for start in range(0, flat.size, BLOCK):
             here = slice(start, start + BLOCK)
@@ -82,9 +82,8 @@ def _normal_cdf(x: Array, cdf: Array, bell: Array, work: Array) -> None:
     r"""(n,): writes $\Phi(x)$ into cdf (n,) and $e^{-x^2/2}$ into bell (n,).
 
     NumPy has no erf, so with $a = |x|$ the tail is $\Phi(-a) = e^{-a^2/2} R(a)$, where $R$ falls slowly from
-    $\tfrac12$ to $1/(a\sqrt{2\pi})$: a ratio of two polynomials. No branch picks the side: $\Phi(x) = |H -
-    \Phi(-a)|$, where $H$ is 1 for $x \ge 0$, else 0. (The other way, erf as tanh of a fitted argument, is as
-    fast where NumPy's tanh has AVX-512, slower elsewhere, ratio 1.1 to 4, and 3.2 ulp off without AVX2.)
+    $\tfrac12$, for large $a$ like $1/(a\sqrt{2\pi})$: a ratio of two polynomials. No branch picks the side:
+    $\Phi(x) = |H - \Phi(-a)|$, where $H$ is 1 for $x \ge 0$, else 0. (docs/speed.md: other ways, and their times.)
     """
     p, q = TAIL[x.real.dtype.type]
     a, ratio, far = work[:, : x.size]
@@ -100,7 +99,7 @@ def _normal_cdf(x: Array, cdf: Array, bell: Array, work: Array) -> None:
 
 
 def erf(z: Array) -> Array:
-    r"""(...) -> (...), the dtypes of `gelu_forward`; within 2 units in the last place.
+    r"""(...) -> (...), the dtypes of `gelu_forward`; within 2.5 units in the last place, in float64 $10^{-15}$.
 
     $$\operatorname{erf}(z) = \tfrac{2}{\sqrt\pi} \int_0^z e^{-t^2} dt = 1 - 2\,\Phi(-\sqrt2\, z)$$
 
@@ -120,7 +119,7 @@ def erf(z: Array) -> Array:
 
 
 def _workspace(x: Array) -> Array:
-    """(n,) -> (3, n): two rows to scribble on, one of the bound (a scalar slows np.minimum down, ratio 4)."""
+    """(n,) -> (3, n): two rows to scribble on, one of the bound (np.minimum is several times slower with a scalar)."""
     if x.real.dtype.type not in TAIL:
         raise DtypeError(f"got {x.dtype}, expected float32 or float64: convert it with .astype(np.float32)")
     work = np.empty((3, x.size), x.dtype)
@@ -129,7 +128,7 @@ def _workspace(x: Array) -> Array:
 
 
 def _magnitude(x: Array, out: Array) -> Array:
-    """|x|; of a complex step, x + ih or its negative by the sign of x, so that the derivative goes along."""
+    """|x|; of a complex step, x times the sign of its real part, which keeps the derivative of |x|."""
     if np.iscomplexobj(x):
         out[...] = np.where(x.real < 0, -x, x)
         return out

@@ -59,7 +59,8 @@ def head_forward(
 
     $$\mathrm{logits} = \operatorname{pool}(x)\, W^\top + b$$
 
-    Dosovitskiy et al. 2021, eq. 4. Logits, not probabilities: the loss takes the softmax, once.
+    Dosovitskiy et al. 2021, eq. 4 (the token that is read) and section 3.1 (the linear head). Logits, not
+    probabilities: the loss takes the softmax, once.
     """
     pooled, c_pool = pool_forward(x, config.pool, int(config.class_token))
     note(tape, pooled=pooled)

@@ -45,7 +45,11 @@ def mae_forward(
       z = \operatorname{encoder}(\text{patches seen})$$
 
     He et al. 2022, section 3. Parameters: `mae_spec(config)`; the mask comes from `mae_mask`. **Backward**: from the
-    loss, through the decoder and the encoder; the images get what comes through the encoder and as a target.
+    loss, through the decoder and the encoder; the images' gradient is the sum of what comes through the encoder and
+    through the target.
+
+    Raises:
+        CheckpointError, ShapeError, DtypeError, RangeError: as of `vit_forward` and `mae_loss_forward`.
     """
     decoder = config.decoder
     z, c_features = assembled_features_forward(params, images, config.encoder, {"patch_drop": mask}, tape)  # (B, S, D)

@@ -21,11 +21,13 @@ def mask_tokens_forward(x: Array, mask_token: Array, mask: Array, prefix: int = 
 
     $$y_n = \begin{cases} x_{i(n)} & n \text{ seen} \\ m & \text{else} \end{cases}$$
 
-    He et al. 2022, section 3: the encoder's tokens go back to their places. **Backward**: each token gets the gradient
-    of its place; the mask token, the sum over all places where it stands.
+    with $i(n)$ the row of patch $n$ in x; the prefix tokens stay. He et al. 2022, section 3: the encoder's tokens go
+    back to their places. **Backward**: each token gets the gradient of its place; the mask token, the sum over all
+    places where it stands.
 
     Raises:
         ShapeError: the mask does not keep N' patches.
+        DtypeError, RangeError: as of `kept_places`.
     """
     keep = kept_places(mask)
     check_shape("x of mask_tokens", x, (len(mask), prefix + keep.shape[1], "D"))

@@ -39,6 +39,7 @@ def mlp_forward(
 
     Raises:
         ShapeError: a parameter or mask does not fit x.
+        DtypeError, RangeError: as of `dropout_forward`.
     """
     masks = masks or {}
     hidden, c_fc1 = linear_forward(x, params["fc1.weight"], params["fc1.bias"])  # (B, T, M)

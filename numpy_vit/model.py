@@ -60,8 +60,9 @@ def vit_forward(
     Raises:
         CheckpointError: a parameter is missing or unknown.
         ConfigError: a mask that no stage reads.
-        ShapeError: images or a parameter have the wrong shape.
-        DtypeError: images that are not floating point, or of another dtype than the parameters.
+        ShapeError: images, a parameter or a mask have the wrong shape.
+        DtypeError: images not of float32 or float64, or of another dtype than the parameters; a mask that is not bool.
+        RangeError: a mask that leaves a query no key, or keeps another number of patches in each image.
     """
     check_params(params, config)
     check_masks(masks or (), config)

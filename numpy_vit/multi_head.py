@@ -51,10 +51,11 @@ def multi_head_forward(
 
     **Backward**: that of each stage in reverse order; Q, K and V are three slices of one product, so their gradients
     are laid side by side and go through it together. The key's bias adds the same number to a whole row of scores,
-    which the softmax cancels: its gradient is zero.
+    which the softmax cancels: in exact arithmetic its gradient is zero.
 
     Raises:
         ShapeError: a parameter or mask does not fit x.
+        DtypeError, RangeError: as of `dropout_forward`.
     """
     masks = masks or {}
     qkv, c_qkv = linear_forward(x, params["qkv.weight"], params["qkv.bias"])  # (B, T, 3D)

@@ -40,8 +40,12 @@ def sgd_step(
 
     $$g \leftarrow g + \lambda p, \qquad u \leftarrow \beta u + g, \qquad p \leftarrow p - \eta u$$
 
-    Sutskever et al. 2013, eq. 1, in torch's form (the learning rate outside the buffer). `decay` says which parameters
-    are decayed; None means all.
+    with the learning rate $\eta$, the momentum $\beta$ and the weight decay $\lambda$; Sutskever et al. 2013, eq. 1 and
+    2, in torch's form (the learning rate outside the buffer). `decay` says which parameters are decayed; None means
+    all.
+
+    Raises:
+        CheckpointError: gradients of other names than the parameters.
     """
     _check_names(params, grads)
     new, buffers = {}, {}
@@ -76,8 +80,12 @@ def adamw_step(
       \hat m = \frac{m}{1-\beta_1^t}, \quad \hat v = \frac{v}{1-\beta_2^t}$$
     $$p \leftarrow (1 - \eta\lambda)\, p - \eta\, \frac{\hat m}{\sqrt{\hat v} + \varepsilon}$$
 
-    Kingma and Ba 2015, algorithm 1; Loshchilov and Hutter 2019, algorithm 2, decay scaled by $\eta$ as in torch.
-    `decay` says which parameters are decayed; None means all.
+    with the step $t = 1, 2, \dots$, the learning rate $\eta$ and the weight decay $\lambda$; Kingma and Ba 2015,
+    algorithm 1; Loshchilov and Hutter 2019, algorithm 2, decay scaled by $\eta$ as in torch. `decay` says which
+    parameters are decayed; None means all.
+
+    Raises:
+        CheckpointError: gradients of other names than the parameters.
     """
     _check_names(params, grads)
     step = state.step + 1
@@ -102,7 +110,7 @@ def clip_grad_norm(grads: Arrays, max_norm: float) -> tuple[dict[str, Array], fl
 
     $$g \leftarrow g \cdot \min\bigl(1,\ c / (\lVert g \rVert + 10^{-6})\bigr)$$
 
-    Pascanu et al. 2013, algorithm 1, with the guard of `torch.nn.utils.clip_grad_norm_`.
+    $c$ being `max_norm`; Pascanu et al. 2013, algorithm 1, with the guard of `torch.nn.utils.clip_grad_norm_`.
 
     Raises:
         RangeError: `max_norm` is not positive.

@@ -32,8 +32,8 @@ def packed_tokens_forward(
     $$z_i = [c;\, E(\mathrm{patches}_i)] + p_i$$
 
     $p_i$ are the positions of the configuration's grid resized to the image's by `pos_resize`, or its sines and
-    cosines. **Backward**: the images' rows apart; class token and positions served all images, so what comes back to
-    them is summed.
+    cosines. **Backward**: each image's rows go back to its own pixels; class token and positions served all images, so
+    what comes back to them is summed.
 
     Raises:
         ShapeError: an image has other channels, or the patch does not divide it.

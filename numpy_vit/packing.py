@@ -40,6 +40,7 @@ def packed_forward(
 
     Raises:
         ConfigError: a variant of the model, or no image.
+        CheckpointError: a parameter is missing or unknown.
         ShapeError: an image has other channels, or the patch does not divide it.
         DtypeError: images that are not floating point, or of another dtype than the parameters.
     """

@@ -33,10 +33,10 @@ def kept_places(mask: Array) -> Array:
 
 def patch_dropout_forward(x: Array, mask: Array, prefix: int = 0) -> tuple[Array, PatchDropoutCache]:
     r"""x (B, T, D), mask (B, N) of bool, True = keep -> (B, T', D): the P prefix tokens and the patches kept,
-    $y = [x_1, \dots, x_P, x_{P + i} \text{ for } i \text{ kept}]$, $T = P + N$.
+    $y = [x_0, \dots, x_{P-1}, x_{P + i} \text{ for } i \text{ kept}]$, $T = P + N$.
 
-    Li et al. 2023 (FLIP), section 3.2; nothing is rescaled. **Backward**: the gradient goes to where the token stood,
-    zero elsewhere.
+    Liu et al. 2022 (PatchDropout); Li et al. 2023 (FLIP), section 3; nothing is rescaled. **Backward**: the gradient
+    goes to where the token stood, zero elsewhere.
 
     Raises:
         ShapeError, DtypeError, RangeError: a mask that does not fit.

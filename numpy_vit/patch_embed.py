@@ -56,7 +56,7 @@ def patch_embed_forward(images: Array, weight: Array, bias: Array | None = None)
 
     $$y_{bnd} = \sum_{c,u,v} W_{dcuv}\, \mathrm{patch}_{bn,cuv} + b_d$$
 
-    A convolution whose stride is its kernel touches every pixel once, so it is a linear map of each patch
+    A convolution whose stride equals its kernel size touches every pixel once, so it is a linear map of each patch
     (Dosovitskiy et al. 2021, eq. 1). **Backward**: that of the linear map; the patches' gradient goes back to the
     pixels by the inverse permutation, `unpatchify`.
 

@@ -35,7 +35,8 @@ def patch_stem_forward(
     $$y_n = \operatorname{norm}\bigl(W \operatorname{LN}(\mathrm{patch}_n) + b\bigr)$$
 
     Parameters: `proj.weight` (D, C, P_h, P_w), `proj.bias` (D,) if there is one, `norm_in.*` (C*P_h*P_w,), `norm.*`
-    (D,). **Backward**: as for the plain embedding; pixels that were cropped get zeros, zeros that were added nothing.
+    (D,). **Backward**: as for the plain embedding; cropped pixels get zeros, and what the
+    zeros that were added would get is left out.
 
     Raises:
         ShapeError: the images are not those of the configuration.

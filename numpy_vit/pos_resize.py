@@ -23,12 +23,12 @@ def pos_resize_forward(
 
     $$p'_{ijd} = \sum_{uv} R_{iu}\, C_{jv}\, p_{uvd}$$
 
-    Interpolation along an axis is a matrix that the two sizes alone determine, so it is linear in the positions and its
+    Interpolation along an axis is a matrix that the rule and the two sizes determine: linear in the positions, and its
     **backward** is the same with both matrices transposed: positions can be trained through it.
 
     Raises:
         ShapeError: the positions are not those of the old grid.
-        ConfigError: an unknown rule.
+        ConfigError: an unknown rule, where the grids differ.
     """
     check_shape("pos_embed", pos_embed, (1, prefix + old[0] * old[1], "D"))
     if new == old:  # nothing is resized, though dino's rule would move even these

@@ -41,7 +41,7 @@ def qk_positions_forward(
     params: Mapping[str, Array], q: Array, k: Array, config: ViTConfig, positions: Positions, tape: Tape = None
 ) -> tuple[Array, Array, QkPositionsCache]:
     r"""q (B, NH, T, HD), k (B, KH, T, HD) -> $R\,\hat q$, $R\,\hat k$ of the same shapes: normalised over each head
-    (Dehghani et al. 2023, eq. 4), then turned.
+    (Dehghani et al. 2023, ViT-22B, eq. 4), then turned.
 
     Parameters with `qk_norm`: `q_norm.*`, `k_norm.*`. **Backward**: both turn by one table, whose gradients add up.
     """

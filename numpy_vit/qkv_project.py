@@ -24,10 +24,10 @@ def qkv_project_forward(
 ) -> tuple[tuple[Array, Array, Array], QkvProjectCache]:
     r"""(B, T, D), heads of q, k and v -> q, k, v (B, heads, T, width) each, $[Q, K, V] = x W^\top + b$.
 
-    Fused: `qkv.weight` (3A, D) with `qkv.bias` (3A,), or with `q_bias` and `v_bias` (A,): a key bias adds one number
-    to a whole row of scores, which softmax cancels (Bao et al. 2021). Apart: `q_proj.*`, `k_proj.*`, `v_proj.*`, where
-    fewer heads of keys and values make narrower maps. Which it is, the parameters say. **Backward**: that of the linear
-    maps; where three read the same x, their gradients add up.
+    Fused: `qkv.weight` (3A, D), A = NH * HD, with `qkv.bias` (3A,), or with `q_bias` and `v_bias` (A,): a key bias adds
+    one number to a whole row of scores, which softmax cancels, and BEiT (Bao et al. 2021) has none. Apart: `q_proj.*`,
+    `k_proj.*`, `v_proj.*`, where fewer heads of keys and values make narrower maps. Which it is, the parameters say.
+    **Backward**: that of the linear maps; where three read the same x, their gradients add up.
 
     Raises:
         ShapeError: a parameter does not fit x.

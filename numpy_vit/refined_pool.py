@@ -1,4 +1,4 @@
-r"""Refined pooling: the tokens read each other once more, with no weights at all, before one of them is read."""
+r"""Refined pooling: the tokens read each other once more, with no weights at all, before one or their mean is read."""
 
 from typing import NamedTuple
 

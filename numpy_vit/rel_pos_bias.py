@@ -31,9 +31,10 @@ def rel_pos_index(grid: tuple[int, int]) -> Array:
 
 
 def rel_pos_bias_forward(table: Array, grid: tuple[int, int]) -> tuple[Array, RelPosBiasCache]:
-    r"""table (R, NH) with $R = (2h-1)(2w-1) + 3$ -> bias (1, NH, 1 + N, 1 + N), $b_{hqk} = \mathrm{table}_{i(q,k),h}$.
+    r"""table (R, NH) with $R = (2h-1)(2w-1) + 3$ -> bias (1, NH, 1 + N, 1 + N), $b_{nqk} = \mathrm{table}_{i(q,k),n}$.
 
-    Bao et al. 2021 (BEiT), after Shaw et al. 2018. **Backward**: a look-up's adjoint adds up what each row gave.
+    Bao et al. 2021 (BEiT), after Raffel et al. 2020 (one number a head and displacement) and Liu et al. 2021 (Swin,
+    eq. 4: in two dimensions). **Backward**: a look-up's adjoint adds up what each row gave.
 
     Raises:
         ShapeError: the table has another number of rows.

@@ -21,12 +21,11 @@ def table_resize_forward(
 ) -> tuple[Array, TableResizeCache]:
     r"""(R, NH) -> (R', NH) with $R = (2h-1)(2w-1) + 3$.
 
-    A table is a picture of displacements, so it is resized as positions are, axis by axis: $t'_{ij} = \sum_{uv} R_{iu}
-    C_{jv} t_{uv}$. "timm_geometric" lays the old displacements where BEiT does, at the partial sums of a geometric
-    series that reach the new border - dense near the patch, sparse far from it - and interpolates linearly (BEiT by
-    cubics);
-    "huggingface_bilinear" spaces them evenly, and mixes up rows and columns unless the grid is square. **Backward**:
-    both matrices transposed.
+    A table is a picture of displacements, so it is resized as positions are, axis by axis:
+    $t'_{ij} = \sum_{uv} R_{iu} C_{jv} t_{uv}$. "timm_geometric" lays the old displacements where BEiT does, at the
+    partial sums of a geometric series that reach the new border - dense near the patch, sparse far from it - and
+    interpolates linearly (BEiT by cubics); "huggingface_bilinear" spaces them evenly, and mixes up rows and columns
+    unless the grid is square. **Backward**: both matrices transposed.
 
     Raises:
         ShapeError: the table is not that of the old grid.
