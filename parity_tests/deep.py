@@ -123,6 +123,8 @@ class Notebook:
             note = {"test": report.nodeid, "digest": found["digest"], "outcome": report.outcome,
                     "property": found["property"], "examples": found.get("examples", 0),
                     "seconds": round(report.duration, 2), "date": now()}  # fmt: skip
+            if report.failed:
+                note["why"] = report.longreprtext[-3000:]
             with NOTES.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(note) + "\n")
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from numpy_vit.mae_loss import EPS
+from numpy_vit.patch_embed import patchify, unpatchify
 from parity_tests import harness, strategies
 from parity_tests.harness import Named, Stage
 from parity_tests.strategies import Array, Case
@@ -64,6 +66,8 @@ def check_richardson(stage: Stage, case: Case, seed: int) -> None:
     sizes = {n: np.max(np.abs(a), initial=0.0) for n, a in arrays.items()}
     if stage.name in PER_ROW:
         sizes["x"] = spread(stage.name, arrays["x"], case.options)
+    if case.options.get("norm_pix"):
+        sizes["images"] = spread_of_patches(arrays["images"], case.options["patch_size"])
     directions = {n: direction(a, seed + 1 + i, most, sizes[n]) for i, (n, a) in enumerate(arrays.items())}
     bound = harness.derive_bounds(stage, case, np.float64, dy)
 
@@ -86,6 +90,13 @@ def spread(stage: str, x: Array, options: Named) -> Array:
     """What a norm divides its rows by, and all of it that a row of equal numbers has: sqrt(eps)."""
     centred = x if "rms" in (stage.split("_")[0], options.get("kind")) else x - x.mean(axis=-1, keepdims=True)
     return np.sqrt(np.mean(centred**2, axis=-1, keepdims=True) + options["eps"])
+
+
+def spread_of_patches(images: Array, patch_size: tuple[int, int]) -> Array:
+    """What an autoencoder's loss divides each patch's pixels by, at each pixel."""
+    patches = patchify(images, patch_size)
+    size = np.sqrt(patches.var(axis=-1, keepdims=True, ddof=1) + EPS)
+    return unpatchify(np.broadcast_to(size, patches.shape), images.shape[1:], patch_size)
 
 
 def direction(a: Array, seed: int, most: float, size: Array) -> Array:
