@@ -19,7 +19,7 @@ from parity_tests.stage import Named, Stage
 from parity_tests.stage import load_engine as load_engine
 from parity_tests.stage import stage_function as stage_function
 from parity_tests.strategies import LAYOUTS, Case
-from parity_tests.tolerances import LAMBDA, Bounded, Probable, dtype_name, unit_roundoff
+from parity_tests.tolerances import LAMBDA, Alike, Bounded, Probable, dtype_name, unit_roundoff
 
 Array = np.ndarray
 
@@ -107,13 +107,16 @@ def run_numpy(stage: Stage, case: Case, dtype: Any, dy: Array, layout: str = "C"
     return np.asarray(y), grads
 
 
-def derive_bounds(stage: Stage, case: Case, dtype: Any, dy: Array, kind: type[Bounded] | None = None) -> Named:
+def derive_bounds(
+    stage: Stage, case: Case, dtype: Any, dy: Array, kind: type[Bounded] | None = None, repeats: bool = False
+) -> Named:
     """Bound of the output ("y") and of every gradient, for one engine computing in `dtype`.
 
-    Leaves: the worst case. Composites, where the worst case says nothing: LAMBDA standard deviations. With `kind`, that
-    arithmetic's own bound.
+    Leaves: the worst case. Composites, where the worst case says nothing: LAMBDA standard deviations, of arrays whose
+    numbers repeat or of others. With `kind`, that arithmetic's own bound.
     """
-    kind, times = (kind, 1.0) if kind else (Bounded, 1.0) if stage.kind == "leaf" else (Probable, LAMBDA)
+    composite = Alike if repeats else Probable
+    kind, times = (kind, 1.0) if kind else (Bounded, 1.0) if stage.kind == "leaf" else (composite, LAMBDA)
     inputs = {n: kind(a, 0.0, dtype) for n, a in case.arrays.items()}
     with np.errstate(over="ignore", invalid="ignore"):
         y, pullback = stage.bounded(inputs, case.options)
@@ -170,7 +173,7 @@ def _check_parity(stage: Stage, case: Case, dtype: Any, layout: str, seed: int) 
         y, grads = np.asarray(stage.forward(ENGINE, cast(case.arrays, dtype, layout), case.options)[0]), {}
     else:
         y, grads = run_numpy(stage, case, dtype, dy, layout)
-    bound = derive_bounds(stage, case, dtype, dy)
+    bound = derive_bounds(stage, case, dtype, dy, repeats=layout == "broadcast")
     engines = 2 if dtype == np.float64 else 1  # in float64 the torch side rounds as much as we do
     assert_within(stage.name, "y", dtype, y, y_true, engines * bound["y"])
     for name, g in grads.items():

@@ -234,6 +234,12 @@ class Probable(Bounded):
         return np.sqrt(n) * self.u
 
 
+class Alike(Probable):
+    """The same of numbers that repeat: equal terms round alike, so a sum's errors add up as in the worst case."""
+
+    carry, collect, growth = Bounded.carry, Bounded.collect, Bounded.growth
+
+
 # 2 exp(-LAMBDA^2 / 2) = 1e-15: a thousand million numbers compared, and one chance in a million of a false alarm.
 LAMBDA = float(np.sqrt(2.0 * np.log(2e15)))
 
