@@ -15,9 +15,10 @@ from numpy_vit.layer_norm import LayerNormCache, layer_norm_backward, layer_norm
 from numpy_vit.linear import LinearCache, linear_backward, linear_forward
 from numpy_vit.mae_loss import MaeLossCache, mae_loss_backward, mae_loss_forward
 from numpy_vit.mask_tokens import MaskTokensCache, mask_tokens_backward, mask_tokens_forward
+from numpy_vit.model import check_dtypes
 from numpy_vit.pos_embed import PosEmbedCache, pos_embed_backward, pos_embed_forward
 from numpy_vit.token_stem import fixed_positions
-from vit_common.mae_config import MaeConfig
+from vit_common.mae_config import MaeConfig, check_mae_params
 from vit_common.params import sub, under
 from vit_common.tape import Tape, note
 
@@ -51,6 +52,8 @@ def mae_forward(
     Raises:
         CheckpointError, ShapeError, DtypeError, RangeError: as of `vit_forward` and `mae_loss_forward`.
     """
+    check_mae_params(params, config)
+    check_dtypes(params, images)
     decoder = config.decoder
     z, c_features = assembled_features_forward(params, images, config.encoder, {"patch_drop": mask}, tape)  # (B, S, D)
     x, c_embed = linear_forward(z, params["decoder_embed.weight"], params["decoder_embed.bias"])

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_common.errors import CheckpointError, RangeError
+from vit_common.errors import CheckpointError, RangeError, check_shape
 
 Array = np.ndarray
 Arrays = Mapping[str, Array]
@@ -45,9 +45,10 @@ def sgd_step(
     all.
 
     Raises:
-        CheckpointError: gradients of other names than the parameters.
+        CheckpointError, ShapeError: gradients of other names or shapes than the parameters.
+        RangeError: a learning rate that is negative or not finite.
     """
-    _check_names(params, grads)
+    _check(params, grads, lr)
     new, buffers = {}, {}
     for name, p in params.items():
         rate = weight_decay if decay is None or decay[name] else 0.0
@@ -85,9 +86,10 @@ def adamw_step(
     parameters are decayed; None means all.
 
     Raises:
-        CheckpointError: gradients of other names than the parameters.
+        CheckpointError, ShapeError: gradients of other names or shapes than the parameters.
+        RangeError: a learning rate that is negative or not finite.
     """
-    _check_names(params, grads)
+    _check(params, grads, lr)
     step = state.step + 1
     correction1, correction2 = 1.0 - beta1**step, math.sqrt(1.0 - beta2**step)
     new, ms, vs = {}, {}, {}
@@ -124,7 +126,11 @@ def clip_grad_norm(grads: Arrays, max_norm: float) -> tuple[dict[str, Array], fl
     return {name: g * scale for name, g in grads.items()}, norm
 
 
-def _check_names(params: Arrays, grads: Arrays) -> None:
+def _check(params: Arrays, grads: Arrays, lr: float) -> None:
     if params.keys() != grads.keys():
         odd = sorted(params.keys() ^ grads.keys())
         raise CheckpointError(f"parameters and gradients have different names: {', '.join(odd[:6])}")
+    for name, p in params.items():
+        check_shape(f"gradient of {name}", grads[name], p.shape)
+    if not (math.isfinite(lr) and lr >= 0):
+        raise RangeError(f"lr={lr} is not a learning rate; expected a finite number of at least 0")

@@ -12,7 +12,7 @@ import torch_vit
 from parity_tests.peers import fill, float64, import_transformers, relative_errors
 from parity_tests.variants import close
 from torch_vit.mae import Mae
-from vit_common import ViTConfig
+from vit_common import CheckpointError, DtypeError, ShapeError, ViTConfig
 from vit_common.mae_config import MaeConfig, init_mae_params, mae_mask, mae_spec
 
 
@@ -56,6 +56,27 @@ def test_both_engines_and_the_complex_step(fields):
     terms = [dimages * along, *(grads[n] * d for n, d in directions.items())]
     size = sum(np.abs(t).sum() for t in terms)
     assert abs(jvp - sum(t.sum() for t in terms)) <= sum(t.size for t in terms) * np.finfo(float).eps * size
+
+
+@pytest.mark.parametrize(("engine", "wrap"), [(numpy_vit, np.asarray), (torch_vit, torch.from_numpy)])
+def test_parameters_that_do_not_fit_are_refused(engine, wrap):
+    """Without the decoder's positions there would be another loss, of fixed ones."""
+    config = small()
+    params = {name: wrap(p) for name, p in draw(config).items()}
+    images, mask = wrap(np.zeros((1, 3, 16, 24))), wrap(mae_mask(config, 1, 0, 0))
+    less = {name: p for name, p in params.items() if name != "decoder_pos_embed"}
+    more = {**params, "x": params["mask_token"]}
+    for wrong, message in ((less, "decoder_pos_embed is missing"), (more, "x is not part")):
+        with pytest.raises(CheckpointError, match=message):
+            engine.mae_forward(wrong, images, config, mask)
+    with pytest.raises(ShapeError, match="mask_token"):
+        engine.mae_forward({**params, "mask_token": wrap(np.zeros((1, 1, 15)))}, images, config, mask)
+
+
+def test_images_of_another_dtype_are_refused():
+    config = small()
+    with pytest.raises(DtypeError):
+        numpy_vit.mae_forward(draw(config), np.zeros((1, 3, 16, 24), np.uint8), config, mae_mask(config, 1, 0, 0))
 
 
 def test_the_mask_is_keyed_and_hides_the_same_number_everywhere():

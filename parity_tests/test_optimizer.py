@@ -11,7 +11,7 @@ from parity_tests import harness
 from parity_tests.strategies import dtypes, normal, scales, seeds
 from parity_tests.tolerances import unit_roundoff
 from torch_vit.optimizer import parameter_groups
-from vit_common import CheckpointError, RangeError
+from vit_common import CheckpointError, RangeError, ShapeError
 
 SHAPES = {"blocks.0.attn.qkv.weight": (3, 4), "norm.bias": (4,), "cls_token": (1, 1, 4)}
 DECAY = {"blocks.0.attn.qkv.weight": True, "norm.bias": False, "cls_token": False}
@@ -112,6 +112,13 @@ def test_errors(module):
         init, step = (harness.stage_function(module, f"{name}_{verb}") for verb in ("init", "step"))
         with pytest.raises(CheckpointError, match="different names: a, b"):
             step(params, {"b": wrap(normal(1, (2,)))}, init(params), lr=0.1)
+        for shape in ((1, 2), (1,)):
+            with pytest.raises(ShapeError, match="gradient of a"):
+                step(params, {"a": wrap(normal(1, shape))}, init(params), lr=0.1)
+        for lr in (-0.1, float("nan"), float("inf")):
+            with pytest.raises(RangeError, match="not a learning rate"):
+                step(params, params, init(params), lr=lr)
+        step(params, params, init(params), lr=0.0)
     for norm in (0.0, -1.0, float("nan")):
         with pytest.raises(RangeError, match="must be positive"):
             harness.stage_function(module, "clip_grad_norm")(params, norm)

@@ -16,7 +16,7 @@ from torch_vit.multi_head import AttentionPath
 from torch_vit.pos_embed import pos_embed_forward
 from torch_vit.tape import Tap
 from torch_vit.token_stem import fixed_positions
-from vit_common.mae_config import MaeConfig
+from vit_common.mae_config import MaeConfig, check_mae_params
 
 
 class Mae(Assembled):
@@ -52,7 +52,12 @@ class Mae(Assembled):
 def mae_forward(
     params: Mapping[str, Tensor], images: Tensor, config: MaeConfig, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """images (B, C, H, W), mask (B, N) -> loss (), prediction (B, N, Q), with the parameters as an argument."""
+    """images (B, C, H, W), mask (B, N) -> loss (), prediction (B, N, Q), with the parameters as an argument.
+
+    Raises:
+        CheckpointError, ShapeError: parameters of other names or shapes than `mae_spec(config)`.
+    """
+    check_mae_params(params, config)
     with torch.device("meta"):  # a shell: the parameters come from outside
         module = Mae(config, "explicit").eval()
     return functional_call(module, dict(params), (images, mask), strict=True)

@@ -1,12 +1,13 @@
 r"""Optimizers: torch's own, behind the pure interface of the NumPy engine, and as objects for the training loop."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from vit_common.errors import CheckpointError, RangeError
+from vit_common.errors import CheckpointError, RangeError, check_shape
 
 Tensors = Mapping[str, Tensor]
 
@@ -36,7 +37,7 @@ def sgd_step(
     decay: Mapping[str, bool] | None = None,
 ) -> tuple[dict[str, Tensor], SgdState]:
     """One step of `torch.optim.SGD` on copies."""
-    leaves = _leaves(params, grads)
+    leaves = _leaves(params, grads, lr)
     optimizer = torch.optim.SGD(parameter_groups(leaves.items(), weight_decay, decay), lr, momentum)
     for name, leaf in leaves.items():
         optimizer.state[leaf]["momentum_buffer"] = state.momentum[name].clone()
@@ -67,7 +68,7 @@ def adamw_step(
     decay: Mapping[str, bool] | None = None,
 ) -> tuple[dict[str, Tensor], AdamWState]:
     """One step of `torch.optim.AdamW` on copies."""
-    leaves = _leaves(params, grads)
+    leaves = _leaves(params, grads, lr)
     optimizer = torch.optim.AdamW(parameter_groups(leaves.items(), weight_decay, decay), lr, (beta1, beta2), eps)
     for name, leaf in leaves.items():
         step = torch.tensor(float(state.step))
@@ -86,7 +87,7 @@ def clip_grad_norm(grads: Tensors, max_norm: float) -> tuple[dict[str, Tensor], 
     """
     if not max_norm > 0:
         raise RangeError(f"max_norm={max_norm} must be positive; leave clipping out instead")
-    leaves = _leaves(grads, grads)
+    leaves = _leaves(grads, grads, 0.0)
     norm = nn.utils.clip_grad_norm_(leaves.values(), max_norm)
     clipped = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}  # every leaf has one
     return clipped, float(norm)
@@ -103,10 +104,14 @@ def parameter_groups(
     return [group for group in groups if group["params"]]
 
 
-def _leaves(params: Tensors, grads: Tensors) -> dict[str, Tensor]:
+def _leaves(params: Tensors, grads: Tensors, lr: float) -> dict[str, Tensor]:
     if params.keys() != grads.keys():
         odd = sorted(params.keys() ^ grads.keys())
         raise CheckpointError(f"parameters and gradients have different names: {', '.join(odd[:6])}")
+    for name, p in params.items():
+        check_shape(f"gradient of {name}", grads[name], p.shape)
+    if not (math.isfinite(lr) and lr >= 0):
+        raise RangeError(f"lr={lr} is not a learning rate; expected a finite number of at least 0")
     leaves = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
     for name, leaf in leaves.items():
         leaf.grad = grads[name].detach().clone()

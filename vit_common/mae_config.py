@@ -9,7 +9,7 @@ import numpy as np
 
 from vit_common.assembled_spec import BLOCKS
 from vit_common.config import ViTConfig
-from vit_common.errors import ConfigError
+from vit_common.errors import CheckpointError, ConfigError, check_shape
 from vit_common.masks import keep_some, keyed_rng
 from vit_common.params import ParamSpec, draw_params, linear_spec, norm_spec, param_spec, under
 
@@ -95,6 +95,21 @@ def mae_spec(config: MaeConfig) -> dict[str, ParamSpec]:
         spec |= under(f"decoder_blocks.{i}", BLOCKS[decoder.block](decoder, i))
     spec |= under("decoder_norm", norm_spec(config.decoder_dim))
     return spec | under("decoder_pred", linear_spec(encoder.patch_dim, config.decoder_dim))
+
+
+def check_mae_params(params: Mapping[str, Any], config: MaeConfig) -> None:
+    """Raise unless `params` has exactly the names and shapes of `mae_spec(config)`.
+
+    Raises:
+        CheckpointError: a name is missing or not part of the model.
+        ShapeError: a parameter has another shape.
+    """
+    spec = mae_spec(config)
+    if odd := sorted(spec.keys() ^ params.keys()):
+        kind = "missing" if odd[0] in spec else "not part of this masked autoencoder"
+        raise CheckpointError(f"parameters do not fit the configuration; {odd[0]} is {kind} ({len(odd)} names differ)")
+    for name, want in spec.items():
+        check_shape(f"parameter {name}", params[name], want.shape)
 
 
 def init_mae_params(config: MaeConfig, seed: int, dtype: Any = np.float32) -> dict[str, np.ndarray]:
