@@ -16,17 +16,16 @@ from vit_common.config import ViTConfig
 from vit_common.config_source import find_config
 from vit_common.errors import CheckpointError, VitError
 from vit_common.files import write_arrays, write_json
-from vit_common.layouts import check_unmixed, find_layout, get_layout
+from vit_common.layouts import check_fit, check_unmixed, find_layout, get_layout
 from vit_common.layouts.layout import Model
 from vit_common.mae_config import MaeConfig
-from vit_common.params import check_params
 from vit_common.read_tensors import TensorFile, read_descriptions, read_tensors
 
 MAX_CONFIG = 1 << 16  # bytes of a configuration embedded in a file
 
 
 def save_checkpoint(
-    path: str | os.PathLike, config: ViTConfig, params: Mapping[str, np.ndarray], extra: Mapping[str, Any] | None = None
+    path: str | os.PathLike, config: Model, params: Mapping[str, np.ndarray], extra: Mapping[str, Any] | None = None
 ) -> None:
     """Write a checkpoint: one file if `path` ends in `.safetensors`, else a folder.
 
@@ -37,7 +36,7 @@ def save_checkpoint(
         CheckpointError, ShapeError: the parameters do not fit the configuration.
         DataError: the place cannot be written to.
     """
-    check_params(params, config)
+    check_fit(params, config)
     settings = {"vit_config": config.to_dict(), "extra": dict(extra or {})}
     text = {"format": "pt", "vit_config": json.dumps(settings["vit_config"]), "extra": json.dumps(settings["extra"])}
     path = Path(path)

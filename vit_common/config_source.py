@@ -117,12 +117,13 @@ def _sides(fields: Mapping[str, Any]) -> list[tuple[int, int]]:
     return [pair for pair in zip(*sizes, strict=False) if all(isinstance(n, int) and n > 0 for n in pair)]
 
 
-def from_settings(settings: Mapping[str, Any], layout: Layout, tensors: Mapping[str, np.ndarray]) -> ViTConfig:
+def from_settings(settings: Mapping[str, Any], layout: Layout, tensors: Mapping[str, np.ndarray]) -> Model:
     """A config.json: this project's, timm's or Hugging Face's."""
     if "vit_config" in settings:
         if not isinstance(settings["vit_config"], dict):
             raise CheckpointError("config.json: vit_config is no table of fields")
-        return _guarded(lambda: ViTConfig.from_dict(settings["vit_config"]))
+        kind = MaeConfig if "encoder" in settings["vit_config"] else ViTConfig
+        return _guarded(lambda: kind.from_dict(settings["vit_config"]))
     if "architecture" in settings:
         config = _guarded(lambda: from_timm_settings(settings))
     elif isinstance(settings.get("model_cfg"), dict):  # open_clip's

@@ -1,15 +1,18 @@
 """What several verbs share: which data, which model. What only some verbs need is imported where it is used."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vit_common.cli import peek
 from vit_common.config import ViTConfig
 from vit_common.engine import Engine, EngineFactory
-from vit_common.errors import CheckpointError, check_finite
+from vit_common.errors import CheckpointError, DataError, check_finite
+from vit_common.layouts.layout import Model
 from vit_common.recipe import config_for_data
 from vit_common.run_folder import RunInfo, find_run
 
@@ -58,14 +61,46 @@ def load_data(options: DataOptions, config: ViTConfig, run: RunInfo | None = Non
     return data
 
 
+def checkpoint_flag(argv: Sequence[str]) -> Path | None:
+    """What stands behind --checkpoint, before the rest is parsed; None: the flag was not given.
+
+    Raises:
+        DataError: nothing stands there, as when a shell's variable is not set.
+    """
+    absent = "\0"  # no argument can hold it
+    given = peek(argv, "--checkpoint", absent)
+    if not given.strip():
+        raise DataError("--checkpoint is empty (a variable that is not set?); name a run's folder or a file of weights")
+    return None if given == absent else Path(given)
+
+
 def open_checkpoint(path: Path) -> tuple[ViTConfig, dict[str, np.ndarray], RunInfo | None]:
-    """(config, params, the run it came from if that is known)."""
+    """(config, params, the run it came from if that is known). Raises CheckpointError if it is no classifier's kind."""
+    config, params = read_checkpoint(path)
+    if not isinstance(config, ViTConfig):
+        raise CheckpointError(
+            f"{path} is a masked autoencoder, which this verb cannot run: it needs a Vision Transformer as it "
+            f"classifies. Take the encoder out of it, in Python: config, params = load_checkpoint({str(path)!r}); "
+            f"save_checkpoint('encoder', config.encoder, {{name: params[name] for name in param_spec(config.encoder)}})"
+        )
+    return config, params, find_run(path)
+
+
+def read_checkpoint(path: Path, config: ViTConfig | None = None) -> tuple[Model, dict[str, np.ndarray]]:
+    """(config, params) of any checkpoint; errors are worded for the command line."""
     from vit_common.checkpoint import load_checkpoint
 
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint {path}; give a file of weights, or the folder of a run")
-    config, params = load_checkpoint(path)
-    return config, params, find_run(path)
+    try:
+        return load_checkpoint(path, config=config)
+    except CheckpointError as error:
+        if "config=" not in str(error):
+            raise
+        raise CheckpointError(
+            f"{error}. That is for Python; on the command line, write the checkpoint anew with its configuration: "
+            f"convert {path} FOLDER --layout timm --architecture NAME, NAME being timm's for the model"
+        ) from error
 
 
 def load_engine(

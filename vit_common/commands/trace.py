@@ -8,11 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from vit_common.cli import parse, peek
-from vit_common.commands.common import DataOptions, data_name, default_model, load_data, open_checkpoint
+from vit_common.commands.common import (
+    DataOptions,
+    checkpoint_flag,
+    data_name,
+    default_model,
+    load_data,
+    open_checkpoint,
+)
 from vit_common.engine import EngineFactory
 from vit_common.errors import ConfigError
 from vit_common.info import table
 from vit_common.loop import check_fit, make_batch
+from vit_common.outputs import check_ending, check_outputs
 from vit_common.params import init_params
 from vit_common.recipe import Recipe
 from vit_common.trace import compare_traces, read_trace, write_trace
@@ -32,6 +40,8 @@ class TraceOptions(DataOptions):
     """named model whose fields are the defaults below (default: the dataset's own)"""
     checkpoint: Path | None = None
     """folder of a run, or a file of weights, to trace instead of a fresh model"""
+    overwrite: bool = False
+    """replace a file that is already in --out"""
     step: int = 0
     """the batch of this training step"""
     tolerance: float = 0.0
@@ -39,8 +49,8 @@ class TraceOptions(DataOptions):
 
 
 def run(factory: EngineFactory, argv: Sequence[str]) -> int:
-    checkpoint = peek(argv, "--checkpoint")
-    config, params, info = open_checkpoint(Path(checkpoint)) if checkpoint else (None, None, None)
+    checkpoint = checkpoint_flag(argv)
+    config, params, info = open_checkpoint(checkpoint) if checkpoint is not None else (None, None, None)
     data = peek(argv, "--data", info.data if info else "digits")
     model = config or default_model(data, peek(argv, "--preset"))
     where = Path(info.data_dir) if info and info.data_dir else None
@@ -51,6 +61,10 @@ def run(factory: EngineFactory, argv: Sequence[str]) -> int:
     if options.out is None and (options.mine is None or options.against is None):
         raise ConfigError("nothing to do: write a trace with --out FILE, or compare two: --mine FILE --against FILE")
     mine = options.mine
+    if options.out is not None:
+        check_ending("--out", options.out, ".safetensors")
+        read = [path for path in (checkpoint, options.mine, options.against) if path is not None]
+        check_outputs([options.out, Path(f"{options.out}.json")], read, options.overwrite)
     if options.out is not None:
         dataset = load_data(options, model, info)
         check_fit(dataset, model)

@@ -42,6 +42,7 @@ MAE = Layout(
     ignored=BUFFERS + r"|^(decoder_|mask_token$)",
     crops=True,
     arguments=Arguments("mae", MAE_WORDS, TIMM_DEFAULTS),
+    variants=("qkv_bias", "final_norm", "fc_norm", "patch_crop", "pos_grid"),
 )
 DINO = Layout(
     name="dino",
@@ -53,6 +54,7 @@ DINO = Layout(
     ignored=BUFFERS + r"|^head\.(mlp|last_layer)\.",
     crops=True,
     arguments=Arguments("dino", TIMM_WORDS, TIMM_DEFAULTS),
+    variants=("qkv_bias", "patch_crop", "pos_grid"),
 )
 
 
@@ -88,4 +90,6 @@ DINOV2 = Layout(
         "ffn_layer": only("ffn_layer", "mlp", "swiglu", "swiglufused"), "drop_path_uniform": ignored,
         "interpolate_antialias": ignored, "interpolate_offset": ignored,
     }),
+    variants=("layer_scale", "qkv_bias", "proj_bias", "mlp_bias", "mlp", "activation", "reg_tokens",
+              "pos_embed_registers", "patch_crop", "pos_grid"),
 )  # fmt: skip

@@ -21,6 +21,9 @@ from vit_common.layouts.rules import (
 )  # fmt: skip
 
 FIXED = {"norm_eps": 1e-6, "activation": "gelu_tanh"}  # flax's LayerNorm, and its gelu, which is the tanh form
+# Weights go from these programs to timm and back with the exact GELU there and its tanh form here: that alone is let
+# pass, the file says which it is, and `convert` says that the other side computes another.
+OPTIONS = {"pool": ("none",), "activation": ("gelu",)}
 
 
 def norm(ours: str, theirs: str) -> tuple[tuple, ...]:
@@ -139,6 +142,7 @@ def _layout(name: str, title: str, table: tuple[tuple, ...], marks: tuple[str, .
         "facts": facts,
         "crops": True,
         "arguments": ARGUMENTS,
+        "options": OPTIONS,
     }
     return Layout(name=name, title=title, table=rows(*table), marks=marks, **{**settings, **more})
 

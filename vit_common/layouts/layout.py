@@ -57,6 +57,8 @@ class Layout:
     flat: the projection of flattened patches, whose shape does not tell channels from pixels.
     crops: pixels past the last whole patch are left out, as a strided convolution does.
     arguments: from the library's own constructor arguments to fields of ViTConfig (see `arguments.py`).
+    options: fields that the program takes as arguments, and the values it takes beside what `fixed` and `facts` say;
+        None: any. variants: the fields of Variant that the program may have; None: whatever the table has tensors for.
     """
 
     name: str
@@ -77,6 +79,8 @@ class Layout:
     settle: Callable[[dict[str, Any], Tensors], dict[str, Any]] = lambda known, tensors: {}
     crops: bool = False
     arguments: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    options: Mapping[str, tuple[Any, ...] | None] = field(default_factory=dict)
+    variants: tuple[str, ...] | None = None
 
     def rows(self, facts: Any) -> list[Row]:
         """The table for a model: a row for each block where `{i}` stands, or all blocks in one where only we count."""

@@ -81,6 +81,7 @@ LUCIDRAINS = Layout(
     settle=settle,
     flat=("to_patch_embedding.2.weight", "to_patch_embedding.1.weight", "patch_to_embedding.weight"),
     arguments=ARGUMENTS,
+    options={"activation": ("gelu",), "pool": ("cls", "mean")},
 )
 
 SIMPLE = (

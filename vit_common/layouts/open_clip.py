@@ -90,4 +90,6 @@ OPEN_CLIP = Layout(
     facts=facts,
     crops=True,
     arguments=arguments,
-)
+    options={"norm_eps": None, "pool": None, "final_norm": None, "fc_norm": None,
+             "activation": ("gelu", "quick_gelu", "gelu_tanh")},
+)  # fmt: skip

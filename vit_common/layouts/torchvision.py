@@ -29,4 +29,5 @@ TORCHVISION = Layout(
     marks=("conv_proj.weight", "encoder.layers.encoder_layer_0.ln_1.weight"),
     fixed={"norm_eps": 1e-6, "activation": "gelu", "pool": "cls"},
     arguments=ARGUMENTS,
+    options={"norm_eps": None},
 )  # fmt: skip

@@ -1,5 +1,9 @@
 """The small tutorial model that this project grew from: every head maps its own slice of the token, there is no output
-projection and no final norm, positions are sin/cos, and the head ends in a softmax."""
+projection and no final norm, positions are sin/cos, and the head ends in a softmax.
+
+Its program trains and tests with the cross-entropy of these probabilities as if they were logits. So do `train` and
+`eval` here, and the loss of the two can be compared; `classify` takes them for the probabilities they are.
+"""
 
 from collections.abc import Mapping
 from typing import Any
