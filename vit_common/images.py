@@ -83,11 +83,13 @@ def resize_center_crop(
     crop_pct: float = 1.0,
     resize: int | None = None,
     interpolation: str = "bicubic",
+    squash: tuple[int, int] | None = None,
 ) -> np.ndarray:
     """uint8 (H, W, C) -> uint8 (h, w, C): resize, keeping the proportions, then cut out the centre.
 
     `resize` is the length of the short side in pixels; without it, it is floor(size / crop_pct). For a `size`
-    that is not square, the image is resized to just cover floor(h / crop_pct) by floor(w / crop_pct). Raises
+    that is not square, the image is resized to just cover floor(h / crop_pct) by floor(w / crop_pct). With
+    `squash`, (height, width), it is resized to that instead, whatever the proportions. Raises
     ConfigError for a resize smaller than the crop, ShapeError and DtypeError for what is no uint8 image.
     """
     if image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:
@@ -103,7 +105,9 @@ def resize_center_crop(
             f"crop_pct is {crop_pct!r}, expected a fraction in (0, 1], the share of a side that is kept"
         )
     height, width = as_pair(size, "size")
-    new_height, new_width = _resized(image.shape[:2], (height, width), crop_pct, resize)
+    new_height, new_width = squash or _resized(image.shape[:2], (height, width), crop_pct, resize)
+    if new_height < height or new_width < width:
+        raise ConfigError(f"squash={squash} is smaller than the {height}x{width} to cut out; give at least that")
     if (new_height, new_width) != image.shape[:2]:
         image = _pillow_resize(image, (new_height, new_width), interpolation)
     top, left = (
@@ -176,7 +180,8 @@ def preprocess(
     dtype=np.float32,
     crop_pct: float = 1.0,
     interpolation: str = "bicubic",
+    squash: tuple[int, int] | None = None,
 ) -> np.ndarray:
     """An image file as a batch of one, (1, C, H, W), ready for the model: load, resize, crop, normalise."""
-    image = resize_center_crop(load_image(path, channels), image_size, crop_pct, resize, interpolation)
+    image = resize_center_crop(load_image(path, channels), image_size, crop_pct, resize, interpolation, squash)
     return normalise(image.transpose(2, 0, 1)[None], mean, std, dtype)  # (1, C, H, W)

@@ -29,7 +29,7 @@ TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9"  # the pickled number that opens
 class TensorFile(NamedTuple):
     tensors: dict[str, np.ndarray]
     metadata: dict[str, str]
-    settings: dict[str, Any] | None  # the folder's config.json
+    settings: dict[str, Any] | None  # config.json of the folder that it is, or lies in under a known name
     name: str  # of the file or folder, to recognise published names
 
 
@@ -46,9 +46,11 @@ def read_tensors(path: str | os.PathLike) -> TensorFile:
         if not path.exists():
             raise CheckpointError(f"{path} does not exist")
         tensors, metadata = _file(path)
+        beside = path.name in WEIGHT_FILES and "vit_config" not in metadata  # a file of a hub folder, named by itself
+        settings = _folder_settings(path.parent) if beside else None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from error
-    return TensorFile(tensors, metadata, None, path.name)
+    return TensorFile(tensors, metadata, settings, path.name)
 
 
 def read_descriptions(path: str | os.PathLike) -> tuple[dict[str, str], dict[str, Any] | None]:

@@ -10,9 +10,10 @@ import numpy as np
 from vit_common.attention_maps import attention_probs, class_attention, rollout
 from vit_common.cli import parse
 from vit_common.commands.classify import ClassifyOptions, preparation, read_images
-from vit_common.commands.common import load_engine, open_checkpoint
+from vit_common.commands.common import checkpoint_flag, load_engine, open_checkpoint
 from vit_common.engine import EngineFactory
 from vit_common.errors import ConfigError
+from vit_common.outputs import check_ending, check_outputs
 
 Array = np.ndarray
 
@@ -23,12 +24,17 @@ class AttendOptions(ClassifyOptions):
 
     out: Path = Path("attention.png")
     """the picture: each photo, the class token's attention in the last block (mean of the heads), and the rollout"""
+    overwrite: bool = False
+    """replace a picture that is already in --out"""
 
 
 def run(factory: EngineFactory, argv: Sequence[str]) -> int:
+    checkpoint_flag(argv)
     options, engine_options = parse(factory, "attend", argv, attend=AttendOptions, engine=factory.Options())
     if not options.images:
         raise ConfigError("no picture given; name one or more files, e.g. attend cat.png --checkpoint FILE")
+    check_ending("--out", options.out, ".png")
+    check_outputs([options.out], [*options.images, options.checkpoint], options.overwrite)
     config, params, run = open_checkpoint(options.checkpoint)
     if not config.class_token:
         raise ConfigError("attend shows what the class token reads, and this model has none (class_token=False)")
@@ -41,8 +47,8 @@ def run(factory: EngineFactory, argv: Sequence[str]) -> int:
     grid = (len(batch), *config.grid_size)
     last = class_attention(probs[-1], prefix).mean(axis=1).reshape(grid)
     flow = rollout(probs, prefix).reshape(grid)
-    _, mean, std = preparation(options, config, run)
-    pixels = batch * np.array(std).reshape(1, -1, 1, 1) + np.array(mean).reshape(1, -1, 1, 1)
+    how = preparation(options, config, run)
+    pixels = batch * np.array(how.std).reshape(1, -1, 1, 1) + np.array(how.mean).reshape(1, -1, 1, 1)
     draw(options.out, pixels.clip(0, 1).transpose(0, 2, 3, 1), last, flow)
     for path, heat in zip(options.images, flow, strict=True):
         row, column = np.unravel_index(int(heat.argmax()), heat.shape)

@@ -8,12 +8,13 @@ from typing import Literal
 import numpy as np
 
 from vit_common.cli import parse
-from vit_common.commands.common import load_engine, open_checkpoint
+from vit_common.commands.common import checkpoint_flag, load_engine, open_checkpoint
 from vit_common.config import ViTConfig
 from vit_common.engine import EngineFactory
 from vit_common.errors import ConfigError, DataError, check_finite
 from vit_common.images import HALF_MEAN, HALF_STD, IMAGENET_MEAN, IMAGENET_STD, as_pair, preprocess
 from vit_common.run_folder import RunInfo
+from vit_common.stated_preparation import Preparation, stated_preparation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class ClassifyOptions:
 
 
 def run(factory: EngineFactory, argv: Sequence[str]) -> int:
+    checkpoint_flag(argv)
     groups = {"classify": ClassifyOptions, "engine": factory.Options()}
     options, engine_options = parse(factory, "classify", argv, **groups)
     if not options.images:
@@ -58,7 +60,8 @@ def run(factory: EngineFactory, argv: Sequence[str]) -> int:
     if options.check_finite:
         check_finite(images=batch, logits=logits)
     names = class_names(options, config, run)
-    for path, probabilities in zip(options.images, softmax(logits), strict=True):
+    ready = config.head_softmax  # then the model's own last stage is the softmax
+    for path, probabilities in zip(options.images, logits if ready else softmax(logits), strict=True):
         print(path)
         for index in np.argsort(-probabilities, kind="stable")[: options.top]:
             print(f"  {probabilities[index]:7.4f}  {index:4d}  {names[index]}")
@@ -67,39 +70,40 @@ def run(factory: EngineFactory, argv: Sequence[str]) -> int:
 
 def read_images(options: ClassifyOptions, config: ViTConfig, run: RunInfo | None) -> np.ndarray:
     """The pictures as one batch, (B, C, H, W)."""
-    resize, mean, std = preparation(options, config, run)
+    how, channels, dtype = preparation(options, config, run), config.in_channels, np.dtype(options.dtype)
     batch = [
-        preprocess(path, config.image_size, resize, mean, std, config.in_channels, np.dtype(options.dtype))
+        preprocess(path, config.image_size, how.resize, how.mean, how.std, channels, dtype, how.crop_pct,
+                   how.interpolation, how.squash)
         for path in options.images
-    ]
+    ]  # fmt: skip
     images = np.concatenate(batch)
     if options.invert:  # 1 - x before normalisation is (1 - 2 mean) / std - x after it
-        shift = (1 - 2 * np.array(mean)) / np.array(std)
+        shift = (1 - 2 * np.array(how.mean)) / np.array(how.std)
         images = shift.astype(images.dtype)[:, None, None] - images
     return images
 
 
-def preparation(
-    options: ClassifyOptions, config: ViTConfig, run: RunInfo | None
-) -> tuple[int | None, tuple[float, ...], tuple[float, ...]]:
-    """(short side, mean, std): what the flags say, else what the run or the model's family used.
+def preparation(options: ClassifyOptions, config: ViTConfig, run: RunInfo | None) -> Preparation:
+    """What the flags say, else what the run used or the checkpoint's folder states, else a guess.
 
-    Of a run: cropped from the short side as it is. Of ImageNet weights from elsewhere: the short side 248/224 of the
-    crop, mean and std 0.5, as Google's and timm's ViTs; for DeiT (by the file's name) 256/224, ImageNet's mean and std.
+    Of a run: cropped from the short side as it is. Of a hub folder: what `stated_preparation` finds there. Where
+    nothing is said, as a last resort: the short side 248/224 of the crop, mean and std 0.5, as Google's and timm's
+    ViTs; if the file's name has "deit" in it, 256/224, ImageNet's mean and std.
     """
-    channels = config.in_channels
-    height, width = as_pair(config.image_size)
-    resize: int | None = None
-    if run is not None:
-        mean, std = run.mean, run.std
-    else:
-        deit = "deit" in options.checkpoint.resolve().name.lower()
-        short = min(height, width)
-        resize = round(short * (256 if deit else 248) / 224) if short >= 64 else None
-        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if deit else (HALF_MEAN, HALF_STD)
-        mean, std = mean[:channels], std[:channels]
-    mean, std = _each("mean", options.mean or mean, channels), _each("std", options.std or std, channels)
-    return options.resize or resize, mean, std
+    channels, size = config.in_channels, as_pair(config.image_size)
+    stated = Preparation(run.mean, run.std) if run is not None else stated_preparation(options.checkpoint, size)
+    how = stated or _guess(options.checkpoint.resolve().name.lower(), channels, min(size))
+    how = how._replace(
+        mean=_each("mean", options.mean or how.mean, channels), std=_each("std", options.std or how.std, channels)
+    )
+    return how._replace(resize=options.resize, squash=None) if options.resize else how
+
+
+def _guess(name: str, channels: int, short: int) -> Preparation:
+    deit = "deit" in name
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if deit else (HALF_MEAN, HALF_STD)
+    resize = round(short * (256 if deit else 248) / 224) if short >= 64 else None
+    return Preparation(mean[:channels], std[:channels], resize)
 
 
 def _each(name: str, values: tuple[float, ...], channels: int) -> tuple[float, ...]:
