@@ -14,14 +14,16 @@ import numpy as np
 
 from vit_common.config import ViTConfig
 from vit_common.config_source import find_config
-from vit_common.errors import CheckpointError, VitError
+from vit_common.errors import CheckpointError, DataError, DtypeError, VitError
 from vit_common.files import write_arrays, write_json
 from vit_common.layouts import check_fit, check_unmixed, find_layout, get_layout
 from vit_common.layouts.layout import Model
 from vit_common.mae_config import MaeConfig
+from vit_common.read_safetensors import MAX_HEADER
 from vit_common.read_tensors import TensorFile, read_descriptions, read_tensors
 
 MAX_CONFIG = 1 << 16  # bytes of a configuration embedded in a file
+MAX_TEXT = MAX_HEADER * 3 // 4  # bytes of metadata: the names of the tensors take their part of a header
 
 
 def save_checkpoint(
@@ -34,11 +36,19 @@ def save_checkpoint(
 
     Raises:
         CheckpointError, ShapeError: the parameters do not fit the configuration.
-        DataError: the place cannot be written to.
+        DtypeError: a parameter is no array of real numbers that a file can hold.
+        DataError: `extra` is not JSON, or longer than a reader takes; or the place cannot be written to.
     """
+    params = {name: _plain_array(name, value) for name, value in params.items()}
     check_fit(params, config)
     settings = {"vit_config": config.to_dict(), "extra": dict(extra or {})}
-    text = {"format": "pt", "vit_config": json.dumps(settings["vit_config"]), "extra": json.dumps(settings["extra"])}
+    try:
+        text = {"format": "pt", **{name: json.dumps(value) for name, value in settings.items()}}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"extra cannot be written as JSON ({error}); give tables, lists, texts and numbers") from error
+    if (length := len(json.dumps(text))) > MAX_TEXT:
+        raise DataError(f"extra is too long: {length} bytes beside the tensors, at most {MAX_TEXT} are read back; "
+                        f"write it to a file of its own")  # fmt: skip
     path = Path(path)
     if path.suffix == ".safetensors":
         write_arrays(path, params, text)
@@ -70,6 +80,10 @@ def load_checkpoint(
         CheckpointError: the file is missing, damaged or no checkpoint; a tensor is missing, unknown or misshapen; the
             configuration contradicts the tensors; or something that shapes cannot tell is not known.
     """
+    if config is not None and not isinstance(config, (ViTConfig, MaeConfig, Mapping)):
+        raise CheckpointError(f"config={config!r}: give a ViTConfig, as ViTConfig.from_timm(name) or ViTConfig.preset"
+                              f"(name) make one, or a dict of its fields")  # fmt: skip
+    wanted = _dtype(dtype)
     file = read_tensors(path)
     if not file.tensors:
         raise CheckpointError(f"{path} holds no tensors")
@@ -82,7 +96,7 @@ def load_checkpoint(
         params = chosen.load(tensors, found.config, found.name)
     except VitError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    kind = np.dtype(dtype) if dtype is not None else np.result_type(*{p.dtype for p in params.values()}, np.float32)
+    kind = wanted or np.result_type(*{p.dtype for p in params.values()}, np.float32)
     if kind.kind != "f":
         raise CheckpointError(f"{path}: parameters of dtype {kind} cannot be used; choose np.float32 or np.float64")
     return found.config, {name: np.array(p, dtype=kind, order="C") for name, p in params.items()}
@@ -112,6 +126,23 @@ def _settings(file: TensorFile) -> dict[str, Any] | None:
 
 def _whole(config: Any) -> Model | None:
     return config if isinstance(config, (ViTConfig, MaeConfig)) else None
+
+
+def _dtype(given: Any) -> np.dtype | None:
+    try:
+        return None if given is None else np.dtype(given)
+    except TypeError as error:
+        raise CheckpointError(f"dtype={given!r} is none of NumPy's; choose np.float32 or np.float64") from error
+
+
+def _plain_array(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # a tensor that requires grad, or is on a device
+        raise DtypeError(f"parameter {name} is no NumPy array ({error}); use tensor.detach().cpu()") from error
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+        raise DtypeError(f"parameter {name} holds {array.dtype}, which a file cannot; give it as float32 or float64")
+    return array
 
 
 def _check_numbers(tensors: Mapping[str, np.ndarray]) -> None:

@@ -65,8 +65,7 @@ def read_descriptions(path: str | os.PathLike) -> tuple[dict[str, str], dict[str
             path, settings = path / "model.safetensors", _folder_settings(path)
             if not path.exists():
                 return {}, settings
-        with open(path, "rb") as file:
-            start = file.read(len(TORCH_MAGIC))
+        start = _start(path)
         if start[:2] == b"PK" or start.startswith(TORCH_MAGIC):
             return {}, settings
         return read_metadata(path), settings
@@ -124,13 +123,19 @@ def _shards(index: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     return tensors, {}
 
 
-def _file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _start(path: Path) -> bytes:
+    """The first bytes, which tell the format. Raises CheckpointError for an empty file and a Git LFS pointer."""
     with open(path, "rb") as file:
         start = file.read(40)
     if not start:
         raise CheckpointError(f"{path} is empty; copy or download it again")
     if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path} is a Git LFS pointer, not the file it stands for; fetch it with: git lfs pull")
+    return start
+
+
+def _file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    start = _start(path)
     if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         if _is_torch_zip(path):
             return _read_torch(path), {}
