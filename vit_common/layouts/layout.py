@@ -281,9 +281,7 @@ def _present(row: Row, tensors: Tensors, used: set[str]) -> bool:
     return names <= tensors.keys() and not names & used and row.axes in (None, tensors[row.theirs[0]].ndim)
 
 
-def _their_shapes(
-    row: Row, spec: Mapping[str, ParamSpec], facts: Any, source: str
-) -> dict[str, tuple[int, ...]]:  # fmt: skip
+def _their_shapes(row: Row, spec: Mapping[str, ParamSpec], facts: Any, source: str) -> dict[str, tuple[int, ...]]:
     """Name -> shape of a row's tensors, without making them."""
     try:
         ghosts = row.op.there([_ghost(spec[name].shape) for name in row.ours], facts)
