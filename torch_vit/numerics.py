@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Any
 
 import torch
@@ -34,13 +35,42 @@ def mixed(options: TorchOptions, device: torch.device) -> AbstractContextManager
 
 @contextmanager
 def product_precision(precision: str) -> Iterator[None]:
-    """TF32 only where it is asked for: torch's own default lets convolutions use it, so also for "float32"."""
-    tf32, cudnn = precision == "tf32", torch.backends.cudnn
-    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32
+    """TF32 only where it is asked for: torch's own default lets convolutions use it, so also for "float32".
+
+    torch 2.9 has a switch for each kind of operation beside the two old settings. Both are set, and agree: torch's
+    compiler reads the old ones, which raises while they do not.
+    """
+    tf32, cudnn, switches = precision == "tf32", torch.backends.cudnn, precision_switches()
+    before = [switch.fp32_precision for switch in switches]
+    for switch in switches:  # now the old settings can be read, whatever the switches were
+        switch.fp32_precision = "ieee"
+    old = torch.get_float32_matmul_precision(), cudnn_allows_tf32()
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     cudnn.allow_tf32 = tf32  # by itself: cudnn.flags() would also switch cuDNN off
+    for switch in switches:
+        switch.fp32_precision = "tf32" if tf32 else "ieee"
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before[0])
-        cudnn.allow_tf32 = before[1]
+        torch.set_float32_matmul_precision(old[0])
+        cudnn.allow_tf32 = old[1]
+        for switch, value in zip(switches, before, strict=True):
+            switch.fp32_precision = "none"  # as its parent has it: torch.backends.fp32_precision, mostly
+            if switch.fp32_precision != value:
+                switch.fp32_precision = value
+
+
+@cache
+def precision_switches() -> tuple[Any, ...]:
+    """torch 2.9 and newer: those that go with the old settings. Before there were none."""
+    kinds = (("cuda", "matmul"), ("cudnn", "conv"), ("cudnn", "rnn"), ("mkldnn", "matmul"))
+    found = [getattr(getattr(torch.backends, backend), kind, None) for backend, kind in kinds]
+    return tuple(switch for switch in found if hasattr(switch, "fp32_precision"))
+
+
+def cudnn_allows_tf32() -> bool:
+    """The old setting, where the switches say no: that they contradict it means that it says yes."""
+    try:
+        return torch.backends.cudnn.allow_tf32
+    except RuntimeError:
+        return True
