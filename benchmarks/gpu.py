@@ -4,13 +4,14 @@ In this order, in less than ten minutes: (1) float32, TF32 and bfloat16 logits a
 within its own bound; (2) the rate of one large product in each precision, and of each attention kernel; (3)
 training steps and inference of ViT-B/16 and ViT-L/16 in bfloat16 with float32 master weights, by the torch engine
 with our model in it and with timm's (where it is installed), the same options for both, in turns; (4) recomputed
-blocks, pictures from bytes, packed rows against padded ones. Without a GPU it says so and ends with status 0.
+blocks, pictures from bytes, packed rows against padded ones. What is measured is written at once: a run broken off
+loses only what it was at. Without a GPU it says so and ends with status 0.
 `--device cpu --tiny` runs the same code small.
 """
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -69,16 +70,21 @@ def run(args: argparse.Namespace) -> int:
         "threads": torch.get_num_threads(),
         "machine": machine.describe(),
         "cuda": torch.version.cuda,
+        "finished": False,
         "rows": [],
         "parity": check_precisions(device),
     }
     print("parity, as shares of the bound:", result["parity"])
     result["ceilings_tflops"] = product_rates(device, 256 if args.tiny else 8192)
     print("products, TFLOP/s:", {k: round(v, 2) for k, v in result["ceilings_tflops"].items()})
-    result["rows"] = whole_models(cases, args, device, result["ceilings_tflops"]["bf16"], clock)
-    result |= extras(next(iter(cases.values())), args, device, clock)
+    for row in whole_models(cases, args, device, result["ceilings_tflops"]["bf16"], clock):
+        result["rows"].append(row)
+        results.save(result, finished=False)
+    for name, value in extras(next(iter(cases.values())), args, device, clock):
+        result[name] = value
+        results.save(result, finished=False)
     result["summary"], result["goals"] = summary(result["rows"]), goals(summary(result["rows"]))
-    result |= {"left_out": clock.left_out, "seconds": clock.elapsed()}
+    result |= {"left_out": clock.left_out, "seconds": clock.elapsed(), "finished": True}
     path = results.save(result)
     if result["rows"]:
         gpu_plots.draw(result, path.with_suffix(".png"))
@@ -89,22 +95,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Clock:
-    """Whether there is time for one more: as much as the longest so far."""
+    """Whether there is time for one more: as much as the longest of its kind so far, of any kind if it is the first."""
 
     def __init__(self, budget: float):
-        self.begun, self.budget, self.longest, self.left_out = time.perf_counter(), budget, 0.0, list[str]()
+        self.begun, self.budget = time.perf_counter(), budget
+        self.longest, self.left_out = dict[str, float](), list[str]()
 
     def elapsed(self) -> float:
         return time.perf_counter() - self.begun
 
-    def spend(self, what: str, work: Callable[[], Any]) -> Any:
+    def spend(self, what: str, work: Callable[[], Any], kind: str = "eager") -> Any:
         """What the work returns; None, and its name kept, if there is no time for it."""
         start = self.elapsed()
-        if start + self.longest > self.budget:
+        if start + self.longest.get(kind, max(self.longest.values(), default=0.0)) > self.budget:
             self.left_out.append(what)
             return None
         found = work()
-        self.longest = max(self.longest, self.elapsed() - start)
+        self.longest[kind] = max(self.longest.get(kind, 0.0), self.elapsed() - start)
         return found
 
 
@@ -157,7 +164,7 @@ def product_rates(device: Any, size: int) -> dict[str, float]:
 def synchronise(device: Any) -> Callable[[], None]:
     import torch
 
-    return torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    return partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
 
 
 # ---- (3) whole models ----------------------------------------------------------------------------
@@ -165,17 +172,16 @@ def synchronise(device: Any) -> Callable[[], None]:
 
 def whole_models(
     cases: dict[str, Case], args: argparse.Namespace, device: Any, peak: float, clock: Clock
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Training before inference, eager before compiled: what there is no time for is what matters least."""
     truths = {n: Truth(c.params, c.images[:1], c.labels[:1], c.config, gradients=False) for n, c in cases.items()}
-    rows = []
     for mode in args.modes:
         for train in (True, False):
             for preset, case in cases.items():
                 what = f"{preset}, {'training step' if train else 'inference'}, {mode}"
-                row = clock.spend(what, partial(race, case, truths[preset], train, mode, args, device, peak))
-                rows += [row] if row else []
-    return rows
+                row = clock.spend(what, partial(race, case, truths[preset], train, mode, args, device, peak), mode)
+                if row:
+                    yield row
 
 
 def race(
@@ -228,7 +234,7 @@ def race(
 # ---- (4) the other levers ------------------------------------------------------------------------
 
 
-def extras(case: Case, args: argparse.Namespace, device: Any, clock: Clock) -> dict[str, Any]:
+def extras(case: Case, args: argparse.Namespace, device: Any, clock: Clock) -> Iterator[tuple[str, Any]]:
     """Attention kernels, recomputed blocks, bytes and packed rows, each in milliseconds; and memory in MiB."""
     from benchmarks import gpu_extras
 
@@ -242,12 +248,10 @@ def extras(case: Case, args: argparse.Namespace, device: Any, clock: Clock) -> d
         "levers": lambda: timed(lambda: gpu_extras.levers(case, device, "eager")),
         "packing": lambda: timed(lambda: gpu_extras.packed(case, device)),
     }
-    found = {}
     for name, call in work.items():
         if (value := clock.spend(name, call)) is not None:
-            found[name] = value
             print(f"{name}: {value}")
-    return found
+            yield name, value
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -261,9 +265,10 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
             known[who] = max(known.get(who, mine), mine)
     found = {}
     for case, known in best.items():
-        found[case] = {"efficiency": known["torch"][1]}
-        if "timm" in known:
-            (rate, _, memory), (their_rate, _, their_memory) = known["torch"], known["timm"]
+        ours, theirs = known.get("torch"), known.get("timm")  # one of the two may have run out of memory
+        found[case] = {"efficiency": ours[1]} if ours else {}
+        if ours and theirs:
+            (rate, _, memory), (their_rate, _, their_memory) = ours, theirs
             found[case] |= {"speedup": rate / their_rate, "memory_saved": 1 - memory / max(their_memory, 1e-9)}
     return found
 

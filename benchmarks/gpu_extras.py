@@ -1,5 +1,6 @@
 """Of `gpu`, what is not model against model: attention kernels, packed rows, recomputed blocks, pictures from bytes."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ from benchmarks import gpu_runners
 from benchmarks.contestants import LR, Case
 from benchmarks.measure import Timing, interleave
 from torch_vit.engine import TorchEngine
+from torch_vit.multi_head import split_heads
 from torch_vit.numerics import KERNELS
 from vit_common.masks import keyed_rng
 from vit_common.raw_images import RawImages
@@ -24,12 +26,15 @@ def attention_kernels(case: Case, device: Any, synchronise: Callable[[], None]) 
     from torch.nn.attention import sdpa_kernel
 
     c = case.config
-    shape = len(case.images), c.num_heads, c.num_tokens, c.head_dim
-    q, k, v = (torch.randn(shape, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
-    dy, found = torch.randn_like(q), {}
+    rows, kind = (len(case.images), c.num_tokens), {"device": device, "dtype": torch.bfloat16}
+    qkv, dcontext = torch.randn(*rows, 3 * c.embed_dim, **kind), torch.randn(*rows, c.embed_dim, **kind)
+    q, k, v = (split_heads(part, c.num_heads).requires_grad_() for part in qkv.chunk(3, dim=-1))
+    dy = split_heads(dcontext, c.num_heads)  # views, all four, as in the model
+    found: dict[str, float | None] = {}
 
     def attend(kernel: Any) -> Any:
-        with sdpa_kernel(kernel):
+        with sdpa_kernel(kernel), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # why a kernel cannot serve: None says that it cannot
             y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
         return torch.autograd.grad(y, (q, k, v), dy)
 

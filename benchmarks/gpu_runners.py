@@ -1,13 +1,17 @@
 """The contestants of `gpu`: the torch engine as users get it, with our model in it or timm's, and the same options."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from benchmarks.contestants import LR, Case
 from benchmarks.parity import ROUNDOFF, Truth, within
+from torch_vit.compiled import begin
 from torch_vit.engine import TorchEngine
 from torch_vit.numerics import mixed, numerics, product_precision
 from torch_vit.options import TorchOptions
@@ -63,32 +67,44 @@ def build(
     import torch
 
     engine = make(chosen)
-    cuda = torch.cuda if engine.device.type == "cuda" else None
-    before = cuda.memory_allocated(engine.device) if cuda else 0
+    before = torch.cuda.memory_allocated(engine.device) if engine.device.type == "cuda" else 0
     try:
         if train:
             engine.start(case.config, case.params, Recipe(lr=LR))
         else:
             engine.load(case.config, case.params)
         images, labels = engine.upload(case.images), engine.upload(case.labels)
+
+        def call(lr: float = LR) -> Any:
+            return engine.step(images, labels, {}, lr) if train else engine.predictor(images)
+
+        # Before anything else runs the model; with the learning rate 0 the weights stay those of the truth.
+        peak = peak_memory(partial(call, 0.0), engine.device) - before
         share = check(name, engine, images, labels, train, truth)
-
-        def call() -> Any:
-            return engine.step(images, labels, {}, LR) if train else engine.predictor(images)
-
-        for _ in range(3):
-            call()
-        if cuda:
-            cuda.synchronize(engine.device)
-            cuda.reset_peak_memory_stats(engine.device)
         call()
-        peak = cuda.max_memory_allocated(engine.device) - before if cuda else 0
-        return Runner(name, call, peak, host_waits(call, bool(cuda)), share)
+        return Runner(name, call, peak, host_waits(call, engine.device), share)
     except ImportError as error:
         print(f"{name} does not take part: {error}; pip install 'vit-written-twice[bench-peers]'")
     except torch.OutOfMemoryError as error:
         print(f"{name} does not take part: out of memory ({str(error).splitlines()[0]}); try --batch 64")
     return None
+
+
+def peak_memory(call: Callable[[], Any], device: Any) -> int:
+    """Bytes at most allocated in calls after the first, which compiles; 0 where torch does not count them.
+
+    Of CUDA graphs the second call is the one that counts: it records them, and a replay allocates nothing.
+    """
+    import torch
+
+    call()
+    if device.type != "cuda":
+        return 0
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    for _ in range(3):
+        call()
+    return torch.cuda.max_memory_allocated(device)
 
 
 def check(name: str, engine: TorchEngine, images: Any, labels: Any, train: bool, truth: Truth) -> float:
@@ -99,6 +115,7 @@ def check(name: str, engine: TorchEngine, images: Any, labels: Any, train: bool,
     if not train:
         return truth.check(name, engine.predictor(images)[:1].cpu().numpy(), precision=precision)
     engine.model.train()
+    begin(engine.options, engine.device)
     with numerics(engine.options), mixed(engine.options, engine.device):
         loss = engine.objective(images, labels, {})  # compiled as in a step, and once
         timed = float(loss.detach())
@@ -111,25 +128,36 @@ def check(name: str, engine: TorchEngine, images: Any, labels: Any, train: bool,
     return truth.check(name, logits[:1].cpu().numpy(), precision=precision)
 
 
-def host_waits(call: Callable[[], Any], cuda: bool) -> list[str]:
+@contextmanager
+def waits_are_errors() -> Iterator[None]:
+    """On a GPU: a RuntimeError where the host waits for the device. torch warns once that it does not see all of it."""
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+            torch.cuda.set_sync_debug_mode("error")
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def host_waits(call: Callable[[], Any], device: Any) -> list[str]:
     """What in a call makes the host wait for the device: seen by the profiler and by torch's own detector."""
     import torch
 
+    cuda = device.type == "cuda"
     activities = [torch.profiler.ProfilerActivity.CPU]
     if cuda:
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
         activities.append(torch.profiler.ProfilerActivity.CUDA)
-        torch.cuda.set_sync_debug_mode("error")
     try:
-        with torch.profiler.profile(activities=activities) as profile:
+        with torch.profiler.profile(activities=activities) as profile, waits_are_errors() if cuda else nullcontext():
             call()
-            torch.cuda.set_sync_debug_mode("default") if cuda else None
     except RuntimeError as error:
         if "synchroniz" not in str(error):
             raise
         return [str(error).splitlines()[0]]
-    finally:
-        torch.cuda.set_sync_debug_mode("default") if cuda else None
     return sorted({e.name for e in profile.events() if e.name in WAITS and not _in_cpu_adamw(e)})
 
 

@@ -15,13 +15,18 @@ def row(case: str, timings: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"case": case, "times": {name: t.to_dict() for name, t in timings.items()}, **more}
 
 
-def save(result: dict[str, Any], folder: Path = RESULTS) -> Path:
-    """Write RESULTS/command[-label].json and a line of history. Raises ValueError if a field is missing."""
+def save(result: dict[str, Any], folder: Path = RESULTS, *, finished: bool = True) -> Path:
+    """Write RESULTS/command[-label].json, and once it is finished a line of history.
+
+    Raises:
+        ValueError: a field is missing.
+    """
     missing = REQUIRED - result.keys()
     if missing:
         raise ValueError(f"a result needs the fields {sorted(missing)}")
     name = "-".join(filter(None, (result["command"], result["label"])))
     path = folder / f"{name}.json"
     write_json(path, result)
-    history.append(result, folder / "history.jsonl")
+    if finished:
+        history.append(result, folder / "history.jsonl")
     return path

@@ -43,6 +43,8 @@ def test_gpu_dry_run_on_the_cpu(results_folder, capsys):
     assert set(result["levers"]["ms"]) == {"kept", "from bytes", "recomputed"}
     assert set(result["packing"]["ms"]) == {"padded", "packed"}
     assert result["left_out"] == []
+    assert result["finished"] is True
+    assert len((results_folder / "history.jsonl").read_text().splitlines()) == 1
     assert (results_folder / "gpu-dry.png").stat().st_size > 1000
     assert "waits for nothing" in capsys.readouterr().out
 
@@ -80,7 +82,28 @@ def test_gpu_leaves_out_what_does_not_fit(results_folder, capsys):
     assert "left out for lack of time: mnist, training step, eager" in capsys.readouterr().out
 
 
+def test_gpu_keeps_what_is_measured_when_it_is_broken_off(results_folder, monkeypatch):
+    """By Ctrl-C, a scheduler or an error: here in the second race."""
+    real, raced = gpu.race, []
+
+    def race(*args):
+        raced.append(args)
+        if len(raced) == 2:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(gpu, "race", race)
+    words = "--device", "cpu", "--tiny", "--modes", "eager", "--repeats", "2", "--without-timm", "--label", "short"
+    assert run("gpu", *words) == 130
+    result = json.loads((results_folder / "gpu-short.json").read_text())
+    assert [row["case"] for row in result["rows"]] == ["mnist, batch 8, training step"]
+    assert result["finished"] is False
+    assert not (results_folder / "history.jsonl").exists(), "only a whole run is compared with others"
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's own, when its compiler is imported
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores")  # float32 is meant where it is asked for
 def test_gpu_step_waits_for_nothing(results_folder):
     words = "--tiny", "--modes", "eager", "reduce-overhead", "--repeats", "3", "--without-timm", "--label", "dry"
     assert run("gpu", *words) == 0
@@ -107,5 +130,6 @@ def test_gpu_says_which_goals_are_reached():
 
 def test_a_read_in_the_step_is_seen():
     number = torch.ones(())
-    assert gpu_runners.host_waits(lambda: number + 1, cuda=False) == []
-    assert gpu_runners.host_waits(lambda: (number + 1).item(), cuda=False) == ["aten::_local_scalar_dense"]
+    assert gpu_runners.host_waits(lambda: number + 1, torch.device("cpu")) == []
+    waits = gpu_runners.host_waits(lambda: (number + 1).item(), torch.device("cpu"))
+    assert waits == ["aten::_local_scalar_dense"]

@@ -104,7 +104,7 @@ class VisionTransformer(Assembled):
             x = self.class_token(class_token_forward(x, self.cls_token))  # (B, T, D)
         if config.pos_embed != "none":
             learned = config.pos_embed == "learned"
-            x = pos_embed_forward(x, self.pos_embed if learned else self.fixed_pos.to(x.dtype))
+            x = pos_embed_forward(x, self.pos_embed if learned else self.fixed_pos.to(x))
         random = self.training and masks is None
         x = dropout_forward(x, (masks or {}).get("pos_drop"), config.pos_drop_rate, random)
         x = self.blocks(self.tokens(x), None if masks is None else sub(masks, "blocks"))

@@ -33,7 +33,9 @@ def packed_tokens_forward(
     tokens = torch.cat([row.to(x.dtype) for row in rows], dim=1)
     if config.pos_embed == "none":
         return tokens
-    return tokens + torch.cat([grid_positions(params, grid, config) for grid in grids(images, config)], dim=1)
+    each = grids(images, config)
+    known = {grid: grid_positions(params, grid, config) for grid in dict.fromkeys(each)}  # once, however many have it
+    return tokens + torch.cat([known[grid] for grid in each], dim=1)
 
 
 def grids(images: Sequence[Tensor], config: ViTConfig) -> list[tuple[int, int]]:

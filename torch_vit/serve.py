@@ -39,7 +39,7 @@ class Serving(nn.Module):
         x = class_token_forward(model.patch_embed(images), model.cls_token)  # (B, T, D)
         if config.pos_embed != "none":
             learned = config.pos_embed == "learned"
-            x = pos_embed_forward(x, model.pos_embed if learned else model.fixed_pos.to(x.dtype))
+            x = pos_embed_forward(x, model.pos_embed if learned else model.fixed_pos.to(x))
         *blocks, last = model.blocks
         for block in blocks:
             x = block(x, {})  # no masks: nothing is dropped, whatever the model's mode

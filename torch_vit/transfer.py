@@ -19,12 +19,20 @@ class Upload:
             return array
         if self.stream is None:
             return torch.tensor(array, device=self.device)
-        pinned, compute = torch.tensor(array, pin_memory=True), torch.cuda.current_stream(self.device)
+        pinned, compute = host_copy(array, pinned=True), torch.cuda.current_stream(self.device)
         with torch.cuda.stream(self.stream):
             there = pinned.to(self.device, non_blocking=True)
         compute.wait_stream(self.stream)  # the GPU waits, not the host
         there.record_stream(compute)  # its memory is not given away before the step has read it
         return there
+
+
+def host_copy(array: np.ndarray, pinned: bool) -> Tensor:
+    """A copy on the host; in pinned memory, into which torch itself puts nothing that comes from NumPy."""
+    dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
+    copy = torch.empty(array.shape, dtype=dtype, pin_memory=pinned)
+    np.copyto(copy.numpy(), array)
+    return copy
 
 
 class Late:
