@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.gpu_runners import waits_are_errors
 from benchmarks.parity import Truth
 from numpy_vit.engine import NumpyEngine
 from parity_tests.tolerances import unit_roundoff
@@ -68,6 +69,14 @@ def test_low_precision_is_for_float32_parameters():
         start(TorchOptions(device="cpu", precision="bf16"), recipe=RECIPE.replace(dtype="float64"))
 
 
+def test_patch_dropout_is_not_compiled():
+    """And says so before the model is built: torch's error would name neither."""
+    message = r"patch_drop_rate=0.25 does not go with compile=True.*without --compile, or with patch_drop_rate=0"
+    with pytest.raises(ConfigError, match=message):
+        start(TorchOptions(device="cpu", compile=True), VARIANT)
+    start(TorchOptions(device="cpu", compile=True), VARIANT.replace(patch_drop_rate=0.0))
+
+
 def test_an_unusable_device_is_named():
     with pytest.raises(ConfigError, match="try --device cpu"):
         TorchEngine(TorchOptions(device="nowhere"))
@@ -109,11 +118,8 @@ def test_a_step_on_a_gpu_waits_for_nothing(precision):
     for step in range(2):
         engine.train_step(*batch(step))
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waits_are_errors():
         results = [engine.train_step(*batch(step)) for step in range(2, 5)]
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert all(np.isfinite([*result]).all() for result in results)
 
 

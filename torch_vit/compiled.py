@@ -6,6 +6,8 @@ from typing import Any
 import torch
 
 from torch_vit.options import TorchOptions
+from vit_common.config import ViTConfig
+from vit_common.errors import ConfigError
 
 BACKEND = "inductor"
 
@@ -15,6 +17,15 @@ def compiled(function: Callable[..., Any], options: TorchOptions) -> Callable[..
     if not options.compile:
         return function
     return torch.compile(function, fullgraph=True, dynamic=False, backend=BACKEND, mode=options.compile_mode)
+
+
+def check_compilable(options: TorchOptions, config: ViTConfig) -> None:
+    """Raise ConfigError if a training step of this model cannot be one graph."""
+    if options.compile and config.patch_drop_rate:
+        raise ConfigError(
+            f"patch_drop_rate={config.patch_drop_rate} does not go with compile=True: which patches are kept is read "
+            "from each step's mask; train without --compile, or with patch_drop_rate=0"
+        )
 
 
 def begin(options: TorchOptions, device: torch.device) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_vit.augment import images_on_device
-from torch_vit.compiled import begin, compiled
+from torch_vit.compiled import begin, check_compilable, compiled
 from torch_vit.loss import cross_entropy_forward
 from torch_vit.model import VisionTransformer, to_numpy, to_torch
 from torch_vit.numerics import mixed, numerics, product_precision
@@ -72,6 +72,7 @@ class TorchEngine:
         return VisionTransformer(config, seed=None)
 
     def start(self, config: ViTConfig, params: Mapping[str, Array], recipe: Recipe) -> None:
+        check_compilable(self.options, config)
         self.load(config, params, recipe.dtype)
         decay = {name: spec.decay for name, spec in param_spec(config).items()}
         self.update = Update(self._named, recipe, decay, self.device)
@@ -90,7 +91,13 @@ class TorchEngine:
         return self.step(*batch, lr)
 
     def step(self, images: Tensor, labels: Tensor, masks: Mapping[str, Tensor], lr: float) -> StepResult:
-        """`train_step` of what is on the device already. The host waits for nothing here: it only queues the work."""
+        """`train_step` of what is on the device already.
+
+        Of a plain model the host waits for nothing here: it only queues the work. A variant may make it wait for the
+        device: where tables are made on the host and copied in every step (sines and cosines beside registers, rotary
+        ones, relative position biases, positions resized) and where a mask is looked at (patch dropout, attention and
+        padding masks).
+        """
         self.model.train()
         self.update.optimizer.zero_grad()
         begin(self.options, self.device)
