@@ -9,9 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from parity_tests import harness
 from parity_tests.planting import under_test
+from parity_tests.stage import as_tensors
 from parity_tests.strategies import seeds
 from parity_tests.tolerances import LAMBDA, Probable, unit_roundoff
 
@@ -26,13 +28,18 @@ def rounded(a, dtype=torch.bfloat16):
 def run(stage, case, dy, dtype, device="cpu"):
     """y and gradients of the torch engine, brought back as float64."""
     tensors = {n: torch.from_numpy(a).to(device, dtype).requires_grad_() for n, a in case.arrays.items()}
-    y = stage.torch(tensors, case.options)
+    y = stage.torch(tensors, options_on(device, case.options, dtype))
     given_dy = torch.from_numpy(np.array(dy)).to(device, dtype)
     grads = torch.autograd.grad(y, list(tensors.values()), given_dy, allow_unused=True)
     found = {n: np.zeros(t.shape) if g is None else g.double().cpu().numpy()
              for (n, t), g in zip(tensors.items(), grads, strict=True)}  # fmt: skip
     assert y.dtype == dtype
     return {"y": y.detach().double().cpu().numpy(), **found}
+
+
+def options_on(device, options, dtype):
+    """The options with their arrays (masks, tables) as tensors beside the others."""
+    return tree_map_only(torch.Tensor, lambda t: t.to(device), as_tensors(options, dtype))
 
 
 def compare(stage, case, seed, precision, dtype, device="cpu"):
@@ -63,6 +70,15 @@ def test_tf32(name, data, seed):
         compare(harness.STAGES[name], case, seed, "tf32", torch.float32, "cuda")
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@every_stage
+@given(data=st.data())
+def test_all_of_a_case_goes_to_the_device(name, data):
+    given_options = data.draw(harness.STAGES[name].cases).options
+    there = [t for t in tree_leaves(options_on("meta", given_options, torch.float32)) if isinstance(t, torch.Tensor)]
+    assert len(there) == sum(isinstance(a, np.ndarray) for a in tree_leaves(given_options))
+    assert all(t.is_meta for t in there)
 
 
 def test_the_unit_roundoffs_are_those_of_the_formats():
