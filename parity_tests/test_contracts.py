@@ -10,7 +10,7 @@ import numpy_vit
 import torch_vit
 from parity_tests.ordinary import Setting, model_case
 from parity_tests.strategies import normal
-from vit_common import RangeError, ShapeError
+from vit_common import DtypeError, RangeError, ShapeError, ViTConfig, init_params
 
 ENGINES = [(numpy_vit, np.asarray), (torch_vit, torch.from_numpy)]
 both_engines = pytest.mark.parametrize(("engine", "wrap"), ENGINES, ids=["numpy", "torch"])
@@ -115,6 +115,16 @@ def test_torch_takes_exactly_its_parameters(stage):
         forward({**params, "extra": params[first]}, x, case.options["config"])
     with pytest.raises(RuntimeError, match="Missing|missing"):
         forward({n: p for n, p in params.items() if n != first}, x, case.options["config"])
+
+
+@pytest.mark.parametrize("name", ["vit_forward", "serve", "packed_forward"])
+@pytest.mark.parametrize("dtypes", [(np.float32, np.float64), (np.float64, np.float32), (np.float32, np.uint8)])
+def test_torch_takes_images_of_its_parameters_dtype(name, dtypes):
+    config = ViTConfig.preset("digits")
+    params = torch_vit.to_torch(init_params(config, 0, dtypes[0]))
+    images = torch.from_numpy(np.zeros((1, 1, 8, 8), dtypes[1]))
+    with pytest.raises(DtypeError, match="have dtype|but the images have"):
+        getattr(torch_vit, name)(params, images, config)
 
 
 def test_conversions_copy():

@@ -15,6 +15,7 @@ from torch_vit.head import pool_forward
 from torch_vit.layer_norm import LayerNorm
 from torch_vit.linear import Linear, linear_forward
 from torch_vit.multi_head import AttentionPath
+from torch_vit.numerics import check_dtypes
 from torch_vit.patch_embed import patch_embed_forward
 from torch_vit.pos_embed import pos_embed_forward, sincos_1d, sincos_2d
 from torch_vit.tape import Tap
@@ -126,8 +127,13 @@ class VisionTransformer(Assembled):
 def vit_forward(
     params: Mapping[str, Tensor], images: Tensor, config: ViTConfig, masks: Mapping[str, Tensor] | None = None
 ) -> Tensor:
-    """images (B, C, H, W) -> logits (B, K), with the parameters as an argument, as in the NumPy engine."""
+    """images (B, C, H, W) -> logits (B, K), with the parameters as an argument, as in the NumPy engine.
+
+    Raises:
+        CheckpointError, ShapeError, DtypeError: parameters that do not fit the configuration, or not the images.
+    """
     check_params(params, config)
+    check_dtypes(params, images)
     module = VisionTransformer(config, "explicit", seed=None).eval()
     return functional_call(module, dict(params), (images, masks))
 

@@ -1,14 +1,16 @@
 """How products are computed while the engine is at work: precision and attention kernel, set for its calls alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from torch_vit.options import TorchOptions
+from vit_common.errors import DtypeError
 
 KERNELS = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
@@ -74,3 +76,15 @@ def cudnn_allows_tf32() -> bool:
         return torch.backends.cudnn.allow_tf32
     except RuntimeError:
         return True
+
+
+def check_dtypes(params: Mapping[str, Tensor], images: Tensor) -> None:
+    """Raise unless images and parameters share one floating dtype."""
+    if not images.is_floating_point():
+        raise DtypeError(f"images have dtype {images.dtype}, expected floating point; scale and normalise them first")
+    for name, p in params.items():
+        if p.dtype != images.dtype:
+            raise DtypeError(
+                f"parameter {name} has dtype {p.dtype} but the images have {images.dtype}; "
+                f"cast one of them, e.g. images.to({p.dtype})"
+            )

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from torch_vit.head import head_forward
 from torch_vit.layer_norm import layer_norm_forward
+from torch_vit.numerics import check_dtypes
 from torch_vit.packed_block import packed_block_forward
 from torch_vit.packed_tokens import packed_lengths, packed_tokens_forward
 from vit_common.config import ViTConfig
@@ -20,10 +21,14 @@ def packed_forward(
 
     Raises:
         ConfigError: a variant of the model, or no image.
+        CheckpointError: a parameter is missing or unknown.
         ShapeError: an image has other channels, or the patch does not divide it.
+        DtypeError: an image that is not floating point, or of another dtype than the parameters.
     """
     check_packable(config, len(images))
     check_params(params, config)
+    for image in images:
+        check_dtypes(params, image)
     lengths = packed_lengths(images, config)
     x = packed_tokens_forward(params, images, config)  # (1, T, D)
     for i in range(config.depth):

@@ -12,6 +12,7 @@ from torch_vit.encoder_block import EncoderBlock
 from torch_vit.linear import linear_forward
 from torch_vit.model import VisionTransformer
 from torch_vit.multi_head import merge_heads, split_heads
+from torch_vit.numerics import check_dtypes
 from torch_vit.pos_embed import pos_embed_forward
 from vit_common.config import ViTConfig
 from vit_common.errors import ConfigError, check_shape
@@ -62,5 +63,6 @@ def _last_block(block: EncoderBlock, x: Tensor) -> Tensor:
 def serve(params: Mapping[str, Tensor], images: Tensor, config: ViTConfig) -> Tensor:
     """images (B, C, H, W) -> logits (B, K), with the parameters as an argument, as in the NumPy engine."""
     check_params(params, config)
+    check_dtypes(params, images)
     module = Serving(VisionTransformer(config, seed=None))
     return functional_call(module, {f"model.{name}": p for name, p in params.items()}, (images,))
