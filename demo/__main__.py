@@ -20,7 +20,7 @@ from demo.verdict import judge
 from vit_common.data import Dataset, load_dataset
 from vit_common.engine import Engine
 from vit_common.errors import VitError, require
-from vit_common.files import write_json
+from vit_common.files import check_writable, write_json
 from vit_common.info import table
 from vit_common.params import init_params
 from vit_common.recipe import Recipe, config_for_data
@@ -53,6 +53,7 @@ def main(argv: Sequence[str], engines: dict[str, Engine] | None = None) -> int:
 
 
 def run(options: DemoOptions, engines: dict[str, Engine]) -> int:
+    check_writable(options.out)  # now, not after the three trainings
     dataset, config = load_dataset("digits"), config_for_data("digits")
     changes = {"epochs": options.epochs} if options.epochs else {}
     recipe = Recipe.for_data("digits", seed=options.seed, dtype=options.dtype, **changes)

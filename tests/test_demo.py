@@ -128,3 +128,12 @@ def test_the_control_is_one_ulp_away_in_every_weight():
         assert moved.dtype == params[name].dtype
         assert (moved > params[name]).all()
         assert np.array_equal(np.nextafter(moved, np.float32(-np.inf)), params[name])
+
+
+def test_a_place_that_cannot_be_written_to_is_told_before_anything_is_trained(tmp_path, capsys):
+    from demo.__main__ import main
+
+    (tmp_path / "file").touch()
+    nothing = dict.fromkeys(("numpy", "torch", "control"))  # would fail as soon as one is started
+    assert main(["--out", str(tmp_path / "file" / "below")], nothing) == 1
+    assert "cannot write" in capsys.readouterr().err

@@ -53,7 +53,7 @@ class Recipe:
             _check(self, name, isinstance(getattr(self, name), int) and getattr(self, name) >= 1, "an integer above 0")
         _check(self, "lr", self.lr > 0 and math.isfinite(self.lr), "positive, e.g. 0.001")
         _check(self, "min_lr", 0 <= self.min_lr <= self.lr, f"between 0 and lr={self.lr}")
-        _check(self, "warmup_epochs", self.warmup_epochs >= 0, "0 or more")
+        _check(self, "warmup_epochs", 0 <= self.warmup_epochs < math.inf, "0 or more, e.g. 1")
         for name in ("momentum", "beta1", "beta2"):
             _check(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         for name in ("weight_decay", "clip_norm"):
