@@ -312,3 +312,34 @@ def test_every_preset_has_a_table(capsys):
     for name in PRESETS:
         assert numpy("info", "--preset", name) == 0
     assert capsys.readouterr().out.count("total") == len(PRESETS)
+
+
+def test_a_model_is_neither_evaluated_nor_resumed_on_other_classes(tmp_path, capsys):
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    for folder, names in (("three", ("cat", "dog", "zebra")), ("two", ("dog", "zebra"))):
+        for name in names:
+            (tmp_path / folder / name).mkdir(parents=True)
+            for i in range(4):
+                image.fromarray(np.full((16, 16, 3), 20 * i, np.uint8)).save(tmp_path / folder / name / f"{i}.png")
+    out = tmp_path / "run"
+    size = ("--image-size", "16", "16", "--patch-size", "8")
+    assert numpy("train", "--data", tmp_path / "three", *SMALL, *size, "--out", out) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    capsys.readouterr()
+    assert numpy("eval", "--checkpoint", out, "--data", tmp_path / "two") == 1
+    assert "it lacks cat; give data with the classes cat, dog, zebra" in capsys.readouterr().err
+    assert numpy("train", "--resume", out, "--data", tmp_path / "two", "--epochs", 2) == 1
+    assert "it lacks cat;" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    (tmp_path / "three").rename(tmp_path / "moved")
+    assert numpy("eval", "--checkpoint", out, "--data", tmp_path / "moved") == 0
+    assert numpy("train", "--resume", out, "--data", tmp_path / "moved", "--epochs", 2) == 0
+
+
+def test_a_run_is_not_resumed_as_another_one(run, capsys):
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    for flags, words in ((("--batch-size", 64), "batch_size was 128 and is now 64"), (("--seed", 1), "seed was 0"),
+                         (("--depth", 2), "depth was 1 and is now 2")):  # fmt: skip
+        assert numpy("train", "--resume", run, "--epochs", 2, *flags) == 1
+        assert words in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before

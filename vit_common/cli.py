@@ -6,7 +6,9 @@ come from --data, --preset, --resume or --checkpoint, which are therefore looked
 really be used.
 """
 
+import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, make_dataclass
@@ -16,6 +18,7 @@ from typing import Annotated, Any, Union, get_args
 from vit_common.engine import EngineFactory
 from vit_common.errors import VitError, nearest, require
 
+BROKEN_PIPE = 141  # 128 and the number of SIGPIPE, as a shell has it
 VERBS = {
     "train": "train a model on digits, MNIST, Fashion-MNIST, CIFAR-10 or a folder of pictures",
     "eval": "loss and accuracy of a checkpoint on a test split",
@@ -28,7 +31,7 @@ VERBS = {
 
 
 def main(factory: EngineFactory, argv: Sequence[str]) -> int:
-    """Run a verb with an engine; returns the exit status: 0; 1 error; 2 wrong flags; 130 interrupted."""
+    """Run a verb with an engine; returns the exit status: 0; 1 error; 2 wrong flags; 130 interrupted; 141 not read."""
     verb, rest = (argv[0], list(argv[1:])) if argv else ("--help", [])
     if verb in ("-h", "--help"):
         print(usage(factory.name))
@@ -37,7 +40,9 @@ def main(factory: EngineFactory, argv: Sequence[str]) -> int:
         print(f"error: unknown verb {verb!r}; {nearest(verb, VERBS)}\n\n{usage(factory.name)}", file=sys.stderr)
         return 2
     try:
-        return importlib.import_module(f"vit_common.commands.{verb}").run(factory, rest)
+        status = importlib.import_module(f"vit_common.commands.{verb}").run(factory, rest)
+        sys.stdout.flush()  # here, where a reader that is gone is expected
+        return status
     except VitError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -45,8 +50,15 @@ def main(factory: EngineFactory, argv: Sequence[str]) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, e.g. `head`, has enough
-        sys.stderr.close()
-        return 0
+        _without_output()
+        return BROKEN_PIPE if verb == "train" else 0  # an answer was read as far as wanted; a training is not done
+
+
+def _without_output() -> None:
+    """What is still to be printed goes nowhere: its reader is gone, and Python would complain when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # replaced by something that is no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def usage(engine: str) -> str:

@@ -6,13 +6,9 @@ both engines see the same, and a run that goes on from a saved state takes the s
 
 import functools
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,14 +16,16 @@ import numpy as np
 from vit_common.config import ViTConfig
 from vit_common.data import Dataset, Split, batches, epoch_order
 from vit_common.engine import Engine
-from vit_common.errors import ConfigError, DataError, RangeError
+from vit_common.errors import ConfigError, DataError
+from vit_common.keeper import DivergedError, Keeper
 from vit_common.masks import make_masks
 from vit_common.progress import progress_bar
 from vit_common.raw_images import RawImages
 from vit_common.recipe import Recipe
 from vit_common.run_folder import RunFolder
 from vit_common.schedule import warmup_cosine
-from vit_common.step_log import LATE, NotFiniteError, StepLog
+from vit_common.step_log import LATE, StepLog
+from vit_common.stop_signal import Interrupted, stop_signal
 
 SAVE_SECONDS = 300.0  # a long epoch is saved on the way
 
@@ -110,20 +108,33 @@ def evaluate(
 
 
 def check_fit(dataset: Dataset, config: ViTConfig) -> None:
-    """Raise ConfigError if the model has too few classes for the data."""
+    """Raise ConfigError if the model has too few classes for the data, or is no classifier."""
     if len(dataset.class_names) > config.num_classes:
         raise ConfigError(
             f"{dataset.name} has {len(dataset.class_names)} classes but the model num_classes={config.num_classes}; "
             f"use --num-classes {len(dataset.class_names)}"
         )
+    if config.pool == "none":
+        raise ConfigError("pool='none' gives each token its own logits; a classifier of pictures pools, as pool='cls'")
 
 
-class Interrupted(Exception):
-    """The run was asked to stop; its state is saved."""
+def check_ready(dataset: Dataset, config: ViTConfig, recipe: Recipe, first_step: int = 0) -> Plan:
+    """The plan of a training that can be started: raise now what would stop it after an epoch.
 
-    def __init__(self, step: int):
-        super().__init__(f"stopped after step {step}")
-        self.step = step
+    Raises:
+        ConfigError: the model does not fit the data, or there are fewer steps than have been taken.
+        DataError: a split is empty.
+    """
+    check_fit(dataset, config)
+    plan = Plan.of(len(dataset.train), recipe)
+    if not len(dataset.test):
+        raise DataError(f"the test split of {dataset.name} is empty; each class needs a picture to test with")
+    if first_step > plan.total_steps:
+        raise ConfigError(
+            f"the run has taken {first_step} steps, and --epochs {recipe.epochs} makes {plan.total_steps}; "
+            f"give as many epochs as it has, or more"
+        )
+    return plan
 
 
 def train(
@@ -138,39 +149,40 @@ def train(
     """Train from `first_step` (0, or that of a loaded state) to the end; returns the test split's evaluation.
 
     The run folder gets a line of metrics a step, a checkpoint and an evaluation an epoch. Ctrl-C (or SIGTERM) finishes
-    the step, saves, and raises Interrupted.
+    the step, saves, and raises Interrupted; what else stops it between two steps, a picture that cannot be read or an
+    output that nobody reads, is raised when the steps so far are saved.
 
     Raises:
-        RangeError: the loss or the gradient is not finite; names the step. The parameters before it are saved.
+        RangeError: the loss or the gradient of a step, which it names, or the loss on the test split is not finite. The
+            parameters before the step are saved if one can go on from them, else the checkpoint before stays.
     """
-    check_fit(dataset, config)
-    plan = Plan.of(len(dataset.train), recipe)
+    plan = check_ready(dataset, config, recipe, first_step)
     log = StepLog(run, plan.steps_per_epoch, [m["loss"] for m in run.rewind(first_step) if "loss" in m])
-    epoch_start = saved_at = time.perf_counter()
+    epoch_start = time.perf_counter()
     result = Evaluation(math.nan, math.nan, 0)
 
-    def save(step: int) -> None:
-        run.save(config, engine.params(), engine.state(), step)
+    def batch_of(step: int) -> Batch:
+        return make_batch(dataset, config, recipe, step, engine.images)
 
-    with _stop_signal() as stop, progress_bar(plan.total_steps, engine.name, first_step, show=show) as bar:
+    keeper = Keeper(engine, config, run, log, first_step, lambda step: engine.train_step(*batch_of(step)))
+    with stop_signal() as stop, keeper, progress_bar(plan.total_steps, engine.name, first_step, show=show) as bar:
         for step in range(first_step, plan.total_steps):
-            images, labels, masks, lr = make_batch(dataset, config, recipe, step, engine.images)
+            batch = batch_of(step)
             start = time.perf_counter()
-            taken = engine.train_step(images, labels, masks, lr)
-            log.add(step, lr, time.perf_counter() - start, taken)
+            with keeper.taking(step):
+                taken = engine.train_step(*batch)
+            log.add(step, batch.lr, time.perf_counter() - start, taken)
             done, epoch, stopping = step + 1, step // plan.steps_per_epoch + 1, stop.asked
             ended = done % plan.steps_per_epoch == 0
-            due = ended or stopping or time.perf_counter() - saved_at > SAVE_SECONDS
-            try:
-                log.read(keep=0 if due else LATE)
-            except NotFiniteError as error:
-                save(error.step)
-                raise RangeError(_not_finite(error, make_batch(dataset, config, recipe, error.step), run)) from error
+            due = ended or stopping or keeper.seconds > SAVE_SECONDS
+            log.read(keep=0 if due else LATE)
             bar.update()
             known = {"test": f"{result.accuracy:.2%}"} if result.pictures else {}
             bar.set_postfix(loss=f"{log.losses[-1]:.3f}" if log.losses else "?", **known, refresh=False)
             if ended:
                 result = evaluate(engine, dataset, dataset.test, recipe.dtype)
+                if not math.isfinite(result.loss):  # before it is saved over parameters that were better
+                    raise DivergedError(f"after step {done} the loss on the test split is {result.loss}")
                 now = time.perf_counter()
                 mean_loss = sum(log.losses[-plan.steps_per_epoch :]) / plan.steps_per_epoch
                 run.log(
@@ -184,39 +196,9 @@ def train(
                     )
                 epoch_start = now
             if due:
-                save(done)
-                saved_at = time.perf_counter()
+                keeper.save()
             if stopping and done < plan.total_steps:
                 raise Interrupted(done)
     if not result.pictures:
         result = evaluate(engine, dataset, dataset.test, recipe.dtype)
     return result
-
-
-def _not_finite(error: NotFiniteError, batch: Batch, run: RunFolder) -> str:
-    where = "the images are finite" if np.isfinite(batch.images).all() else "the images hold non-finite values"
-    return (
-        f"{error} ({where}). The step was not taken; the parameters "
-        f"before it are saved in {run.path}. Try a smaller --lr, a longer --warmup-epochs or a smaller --clip-norm"
-    )
-
-
-@contextmanager
-def _stop_signal() -> Iterator[Any]:
-    """While inside, Ctrl-C and SIGTERM set `.asked`; a second Ctrl-C stops at once."""
-    stop = SimpleNamespace(asked=False)
-
-    def ask(number: int, frame: Any) -> None:
-        if stop.asked:
-            raise KeyboardInterrupt
-        stop.asked = True
-
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield stop
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -8,14 +8,14 @@ r"""The run folder: everything a training run leaves behind.
     state.safetensors    parameters, optimizer and step: what `--resume` goes on from, in either engine
     curves.png           loss, learning rate and accuracy
 
-`step` counts finished steps. The files are replaced whole; metrics are appended.
+`step` counts finished steps. The files are replaced whole; metrics are appended. Whatever is damaged, missing or
+refused by the system is a DataError or CheckpointError that names the file.
 """
 
 import json
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,38 +24,11 @@ import numpy as np
 from vit_common.checkpoint import read_extra, save_checkpoint
 from vit_common.config import ViTConfig
 from vit_common.errors import CheckpointError, DataError
-from vit_common.files import read_arrays, read_json, write_arrays, write_json
-from vit_common.recipe import Recipe
+from vit_common.files import append_line, naming, read_arrays, read_json, write_arrays, write_atomically, write_json
+from vit_common.run_info import RunInfo
 
-FORMAT = 1
+FILES = ("run.json", "metrics.jsonl", "model.safetensors", "config.json", "state.safetensors", "curves.png")
 Arrays = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class RunInfo:
-    """What was trained, how, and on what."""
-
-    engine: str
-    config: ViTConfig
-    recipe: Recipe
-    data: str
-    data_dir: str | None = None
-    class_names: tuple[str, ...] = ()
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    versions: dict[str, str] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; `from_dict` is the inverse."""
-        return {"format": FORMAT, **vars(self), "config": self.config.to_dict(), "recipe": self.recipe.to_dict()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "RunInfo":
-        values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        if values.pop("format", None) != FORMAT or not values.keys() <= cls.__dataclass_fields__.keys():
-            raise DataError(f"this is not a run.json of format {FORMAT}; was it written by another version?")
-        parts = {"config": ViTConfig.from_dict(values["config"]), "recipe": Recipe.from_dict(values["recipe"])}
-        return cls(**{**values, **parts})
 
 
 class RunFolder:
@@ -63,72 +36,92 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
+        self._settings: RunInfo | None = None  # to be written with the next checkpoint
 
     @classmethod
     def create(cls, path: str | os.PathLike, info: RunInfo, overwrite: bool = False) -> "RunFolder":
-        """A new run. Raises DataError if there is one already, unless it may be overwritten."""
+        """A new run. Raises DataError if it would replace files, unless they may be overwritten."""
         run = cls(path)
-        if run.exists() and not overwrite:
-            raise DataError(
-                f"{path} already holds a run; go on with it (--resume {path}), replace it (--overwrite), "
-                f"or name another folder (--out)"
-            )
-        for name in ("metrics.jsonl", "state.safetensors", "curves.png"):
-            (run.path / name).unlink(missing_ok=True)
-        run.write_info(info)
+        found = [name for name in FILES if os.path.lexists(run.path / name)]
+        if found and not overwrite:
+            resumable = {"run.json", "state.safetensors"} <= set(found)
+            what = f"already holds a run; go on with it (--resume {path})" if resumable else f"holds {', '.join(found)}"
+            raise DataError(f"{path} {what}, replace it (--overwrite), or name another folder (--out)")
+        if odd := [name for name in found if (run.path / name).is_dir()]:
+            raise DataError(f"{run.path / odd[0]} is a folder, where a run has a file; name another folder (--out)")
+        for name in found:
+            with naming("replace", run.path / name):
+                (run.path / name).unlink()
+        write_json(run.path / "run.json", info.to_dict())
         return run
 
-    def write_info(self, info: RunInfo) -> None:
-        write_json(self.path / "run.json", info.to_dict())
+    def go_on(self, info: RunInfo) -> None:
+        """Settings that replace the run's with the next checkpoint: one that never comes leaves them as they are."""
+        self._settings = info
 
     def exists(self) -> bool:
-        return (self.path / "run.json").is_file()
+        with naming("read", self.path):
+            return (self.path / "run.json").is_file()
 
     def info(self) -> RunInfo:
         """Raises DataError if this is no run folder."""
         if not self.exists():
             raise DataError(f"{self.path} is not a run folder: it has no run.json; give the folder that --out named")
-        return RunInfo.from_dict(read_json(self.path / "run.json"))
+        path = self.path / "run.json"
+        return RunInfo.from_dict(read_json(path), str(path))
 
     def log(self, **record: Any) -> None:
         """Append a line to the metrics."""
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_line(self.path / "metrics.jsonl", json.dumps(record))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All whole lines of the metrics: the last one may have been cut by a crash."""
-        records = []
+        """All lines of the metrics. The last one may have been cut by a crash, and is then left out.
+
+        Raises:
+            DataError: another line is damaged; to go on without it would lose all that follows.
+        """
         path = self.path / "metrics.jsonl"
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                break
-        return records
+        with naming("read", path):
+            lines = path.read_bytes().splitlines() if path.exists() else []
+        records = [_record(line) for line in lines]
+        if records and records[-1] is None:
+            records.pop()
+        if None in records:
+            raise DataError(f"{path}, line {records.index(None) + 1} is damaged; repair or remove that line")
+        return [record for record in records if record is not None]
 
     def rewind(self, step: int) -> list[dict[str, Any]]:
         """Drop the metrics after `step`, so that a resumed run writes them once; returns what is left."""
         records = [record for record in self.metrics() if record["step"] <= step]
         text = "".join(json.dumps(record) + "\n" for record in records)
-        temporary = self.path / ".metrics.jsonl.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.path / "metrics.jsonl")
+        write_atomically(self.path / "metrics.jsonl", lambda temporary: temporary.write_text(text, encoding="utf-8"))
         return records
 
     def save(self, config: ViTConfig, params: Arrays, state: Arrays, step: int) -> None:
         """Write the checkpoint and the training state."""
+        info = self._settings or self.info()
         write_arrays(self.path / "state.safetensors", state, {"step": str(step)})
-        save_checkpoint(self.path, config, params, extra=self.info().to_dict())
+        if self._settings:
+            write_json(self.path / "run.json", info.to_dict())
+        save_checkpoint(self.path, config, params, extra=info.to_dict())
+
+    def has_state(self) -> bool:
+        with naming("read", self.path):
+            return (self.path / "state.safetensors").exists()
 
     def state(self) -> tuple[dict[str, np.ndarray], int]:
         """(training state, finished steps). Raises CheckpointError if none was written, or it is damaged."""
         path = self.path / "state.safetensors"
-        if not path.exists():
+        if not self.has_state():
             raise CheckpointError(f"{path} does not exist: the run stopped before its first checkpoint; start it anew")
         arrays, header = read_arrays(path)
-        if not header.get("step", "").isdigit():
-            raise CheckpointError(f"{path} does not say its step; it is not a training state")
-        return arrays, int(header["step"])
+        said = header.get("step", "")
+        if not (said.isascii() and said.isdigit() and len(said) < 19):
+            raise CheckpointError(f"{path} does not say its step, but {said!r}; it is not a training state")
+        step, taken = int(said), arrays.get("optim/step")
+        if taken is not None and taken.tolist() != step:
+            raise CheckpointError(f"{path} is of step {step}, its optimizer of step {taken.tolist()!r}; it is damaged")
+        return arrays, step
 
     def draw(self) -> None:
         """Write curves.png from the metrics."""
@@ -137,17 +130,31 @@ class RunFolder:
         draw_curves(self.path / "curves.png", self.metrics(), self.path.name)
 
 
+def _record(line: bytes) -> dict[str, Any] | None:
+    """A line of the metrics, an object of numbers; None for anything else."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+        return None
+    return record if all(isinstance(value, (int, float)) for value in record.values()) else None
+
+
 def find_run(checkpoint: str | os.PathLike) -> RunInfo | None:
     """The run that a checkpoint came from: told by the folder it lies in, or by the file itself, wherever it is now."""
     path = Path(checkpoint)
-    if path.is_dir() or path.name == "model.safetensors":
-        run = RunFolder(path if path.is_dir() else path.parent)
+    with naming("read", path):
+        is_folder, is_file = path.is_dir(), path.is_file()
+    if is_folder or path.name == "model.safetensors":
+        run = RunFolder(path if is_folder else path.parent)
         if run.exists():
             return run.info()
-    if path.suffix != ".safetensors" or not path.is_file():
+    if path.suffix != ".safetensors" or not is_file:
         return None
     extra = read_extra(path)
-    return RunInfo.from_dict(extra) if "recipe" in extra else None
+    known = isinstance(extra, dict) and "recipe" in extra
+    return RunInfo.from_dict(extra, f"what {path} says of its run") if known else None
 
 
 def versions(*packages: str) -> dict[str, str]:

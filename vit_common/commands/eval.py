@@ -34,6 +34,8 @@ def run(factory: EngineFactory, argv: Sequence[str]) -> int:
     options, engine_options = parse(factory, "eval", argv, **groups)
     config, params, run = open_checkpoint(options.checkpoint)
     dataset = load_data(options, config, run)
+    if run is not None:
+        run.check_classes(dataset.name, dataset.class_names)
     check_fit(dataset, config)
     engine = load_engine(factory, engine_options, config, params, options.dtype, options.check_finite)
     start = time.perf_counter()

@@ -11,11 +11,12 @@ from vit_common.commands.common import DataOptions, data_name, default_model, lo
 from vit_common.config import ViTConfig
 from vit_common.data import Dataset
 from vit_common.engine import Engine, EngineFactory
-from vit_common.errors import CheckpointError, ConfigError, check_finite
-from vit_common.loop import Interrupted, train
+from vit_common.errors import ConfigError, check_finite
+from vit_common.loop import check_ready, train
 from vit_common.params import init_params
 from vit_common.recipe import Recipe
 from vit_common.run_folder import RunFolder, RunInfo, versions
+from vit_common.stop_signal import Interrupted
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class TrainOptions(DataOptions):
     resume: Path | None = None
     """go on with the run in this folder, from its last checkpoint; its settings are the defaults"""
     overwrite: bool = False
-    """replace a run that is already in --out"""
+    """replace a run, or files of the same names, that are already in --out"""
     check_finite: bool = False
     """stop if a normalised picture or an initial weight is not a finite number"""
 
@@ -41,8 +42,6 @@ def run(factory: EngineFactory, argv: Sequence[str]) -> int:
     engine = factory(engine_options)
     dataset = load_data(options, config)
     folder, first_step = _prepare(engine, options, config, recipe, dataset)
-    if options.check_finite:
-        check_finite(**engine.params(), mean=dataset.mean, std=dataset.std)
     print(f"{engine.name}: {len(dataset.train):,} training and {len(dataset.test):,} test pictures of {dataset.name}, "
           f"{len(dataset.class_names)} classes; run folder {folder.path}", flush=True)  # fmt: skip
     start = time.perf_counter()
@@ -75,21 +74,29 @@ def _prepare(
     where = str(options.data_dir) if options.data_dir else None
     mean, std = tuple(dataset.mean.tolist()), tuple(dataset.std.tolist())
     named = engine.name, config, recipe, data_name(options.data), where, dataset.class_names, mean, std
-    info = RunInfo(*named, versions("numpy", *engine.requires))
+    info = RunInfo(*named, versions("numpy", *engine.requires), len(dataset.train))
     if options.resume:
         if options.out and options.out.resolve() != options.resume.resolve():
             raise ConfigError(f"--resume {options.resume} writes into that same folder; leave --out {options.out} out")
         folder = RunFolder(options.resume)
+        before = folder.info()
+        info.check_continues(before)
         state, first_step = folder.state()
+        check_ready(dataset, config, recipe, first_step)
         params = {name.removeprefix("params/"): array for name, array in state.items() if name.startswith("params/")}
         engine.start(config, params, recipe)
         engine.load_state(state)
-        before = folder.info()
-        if before.config != config:
-            raise CheckpointError("the resumed run has another model; give no fields of the model with --resume")
-        folder.write_info(dataclasses.replace(info, engine=before.engine))
+        _check_numbers(engine, options, dataset)
+        folder.go_on(dataclasses.replace(info, engine=before.engine))
         return folder, first_step
     stamp = time.strftime("%Y%m%d-%H%M%S")
     out = options.out or Path("runs") / f"{Path(info.data).name}-{engine.name}-{stamp}"
+    check_ready(dataset, config, recipe)  # before anything is replaced
     engine.start(config, init_params(config, recipe.seed, recipe.dtype), recipe)
+    _check_numbers(engine, options, dataset)
     return RunFolder.create(out, info, options.overwrite), 0
+
+
+def _check_numbers(engine: Engine, options: TrainOptions, dataset: Dataset) -> None:
+    if options.check_finite:
+        check_finite(**engine.params(), mean=dataset.mean, std=dataset.std)
