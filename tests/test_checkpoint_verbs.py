@@ -121,7 +121,7 @@ def test_a_name_ends_as_what_is_written(tmp_path, model, photo, capsys):
 # Flags
 
 
-@pytest.mark.parametrize("verb", ["info", "trace", "classify", "attend"])
+@pytest.mark.parametrize("verb", ["info", "trace", "classify", "attend", "eval"])
 @pytest.mark.parametrize("flag", [("--checkpoint", ""), ("--checkpoint=",)])
 def test_an_empty_checkpoint_is_no_fresh_model(tmp_path, verb, flag, photo, capsys):
     more = {"trace": ("--out", tmp_path / "t.safetensors"), "classify": (photo,), "attend": (photo,)}.get(verb, ())

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vit_common.cli import parse, peek
-from vit_common.commands.common import DataOptions, load_data, load_engine, open_checkpoint
+from vit_common.cli import parse
+from vit_common.commands.common import DataOptions, checkpoint_flag, load_data, load_engine, open_checkpoint
 from vit_common.engine import EngineFactory
 from vit_common.loop import check_fit, evaluate
 from vit_common.run_folder import find_run
@@ -50,8 +50,8 @@ def run(factory: EngineFactory, argv: Sequence[str]) -> int:
 
 def _defaults(argv: Sequence[str]) -> EvalOptions | type[EvalOptions]:
     """The data of the run that the checkpoint belongs to."""
-    given = peek(argv, "--checkpoint")
+    given = checkpoint_flag(argv)
     run = find_run(given) if given else None
-    if run is None:
+    if run is None or given is None:
         return EvalOptions
-    return EvalOptions(data=run.data, data_dir=Path(run.data_dir) if run.data_dir else None, checkpoint=Path(given))
+    return EvalOptions(data=run.data, data_dir=Path(run.data_dir) if run.data_dir else None, checkpoint=given)
