@@ -66,6 +66,9 @@ def check_richardson(stage: Stage, case: Case, seed: int) -> None:
     sizes = {n: np.max(np.abs(a), initial=0.0) for n, a in arrays.items()}
     if stage.name in PER_ROW:
         sizes["x"] = spread(stage.name, arrays["x"], case.options)
+    elif stage.kind != "leaf" and hasattr(case.options.get("config"), "norm_eps") and "x" in arrays:
+        eps = {"eps": case.options["config"].norm_eps}  # a norm may come first, and the row be all but constant
+        sizes["x"] = np.minimum(sizes["x"], spread("layer_norm", arrays["x"], eps))
     if case.options.get("norm_pix"):
         sizes["images"] = spread_of_patches(arrays["images"], case.options["patch_size"])
     directions = {n: direction(a, seed + 1 + i, most, sizes[n]) for i, (n, a) in enumerate(arrays.items())}
