@@ -89,10 +89,19 @@ def test_which_rows_of_segments_torchs_own_kernel_takes(monkeypatch):
 
     assert packed.serves_varlen(row())
     assert packed.serves_varlen(row(dtype=torch.float16, width=24))
+    assert packed.serves_varlen(row(width=256))
+    assert not packed.serves_varlen(row(width=264))
     for other in ({"cuda": False}, {"dtype": torch.float32}, {"batch": 2}, {"width": 20}, {"width": 21}, {"width": 17}):
         assert not packed.serves_varlen(row(**other)), other
     monkeypatch.setattr(packed, "HAS_VARLEN", False)
     assert not packed.serves_varlen(row())
+
+
+@pytest.mark.parametrize(("capability", "old"), [((7, 5), True), ((8, 0), False), ((8, 6), False), ((9, 0), False)])
+def test_the_kernel_for_segments_needs_a_gpu_of_its_time(monkeypatch, capability, old):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert packed.too_old(SimpleNamespace(type="cuda")) is old
+    assert not packed.too_old(SimpleNamespace(type="cpu"))
 
 
 def test_the_kernel_for_segments_is_called_as_it_is_documented(monkeypatch):
