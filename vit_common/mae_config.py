@@ -106,8 +106,8 @@ def check_mae_params(params: Mapping[str, Any], config: MaeConfig) -> None:
     """
     spec = mae_spec(config)
     if odd := sorted(spec.keys() ^ params.keys()):
-        kind = "missing" if odd[0] in spec else "not part of this masked autoencoder"
-        raise CheckpointError(f"parameters do not fit the configuration; {odd[0]} is {kind} ({len(odd)} names differ)")
+        kind = "missing" if odd[0] in spec else "not part of it"
+        raise CheckpointError(f"tensors do not fit this masked autoencoder: {odd[0]} is {kind} ({len(odd)} differ)")
     for name, want in spec.items():
         check_shape(f"parameter {name}", params[name], want.shape)
 

@@ -16,7 +16,7 @@ from vit_common.layouts.open_clip import OPEN_CLIP
 from vit_common.layouts.timm import TIMM
 from vit_common.layouts.torchvision import TORCHVISION
 from vit_common.layouts.tutorial import TUTORIAL
-from vit_common.mae_config import MaeConfig, mae_spec
+from vit_common.mae_config import MaeConfig, check_mae_params
 from vit_common.params import check_params
 
 __all__ = ["LAYOUTS", "Layout", "export_layout", "find_layout", "get_layout"]
@@ -139,7 +139,4 @@ def check_fit(tensors: Mapping[str, np.ndarray], config: ViTConfig | MaeConfig) 
     if isinstance(config, ViTConfig):
         check_params(tensors, config)
         return
-    spec = mae_spec(config)
-    wrong = sorted(tensors.keys() ^ spec.keys()) or [n for n, s in spec.items() if tuple(tensors[n].shape) != s.shape]
-    if wrong:
-        raise CheckpointError(f"tensors do not fit this masked autoencoder: {', '.join(wrong[:6])}")
+    check_mae_params(tensors, config)
