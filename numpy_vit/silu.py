@@ -15,11 +15,13 @@ class SiluCache(NamedTuple):
 
 
 def sigmoid(x: Array) -> Array:
-    r"""$\sigma(x) = 1/(1 + e^{-x})$, as $\tfrac12(1 + \tanh \tfrac x2)$, which cannot overflow.
+    r"""$\sigma(x) = 1/(1 + e^{-x})$, and for negative $x$ the same as $e^x/(1 + e^x)$.
 
-    For negative $x$ the sum cancels: its error is about one unit roundoff, absolute, not relative to $\sigma$.
+    With the exponential of $-|x|$ nothing overflows and nothing cancels: the error is a few units roundoff of $\sigma$.
     """
-    return 0.5 * (1.0 + np.tanh(0.5 * x))
+    left = x.real < 0
+    tail = np.exp(np.where(left, x, -x))  # exp(-|x|); a complex step keeps its derivative
+    return np.where(left, tail, 1.0) / (1.0 + tail)
 
 
 def silu_forward(x: Array) -> tuple[Array, SiluCache]:

@@ -180,8 +180,13 @@ class Bounded:
         return self._rounded(np.tanh(self.v), self.e / np.cosh(np.minimum(least, 300.0)) ** 2, ELEMENTARY)
 
     def sigmoid(self) -> Bounded:
-        r"""$\sigma(a) = \tfrac12 (1 + \tanh \tfrac a2)$, which an engine may use; $1/(1 + e^{-a})$ is closer."""
-        return ((self * 0.5).tanh() + 1.0) * 0.5
+        r"""$|\sigma(\hat a) - \sigma(a)| \le \sigma(a) (e^{e_a} - 1)$, as $(\log \sigma)' = 1 - \sigma \le 1$; an exponential,
+        a sum and a quotient, each of positive numbers, round."""
+        from scipy.special import expit
+
+        v = expit(self.v)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._rounded(v, np.where(v > 0, v * np.expm1(self.e), 0.0), ELEMENTARY + 2)
 
     def sin(self) -> Bounded:
         r"""$|\sin\hat a - \sin a| \le e_a$."""

@@ -1,7 +1,4 @@
-r"""The bounds of the variants' leaves, as `bounds.py` has them of the plain model's: the formula, forward and backward.
-
-Where engines evaluate one formula in two ways, the bound is that of the coarser, as for the sigmoid by tanh.
-"""
+r"""The bounds of the variants' leaves, as `bounds.py` has them of the plain model's: the formula, forward and backward."""
 
 import math
 
@@ -27,7 +24,7 @@ def rms_norm(x: Bounded, weight: Bounded, eps: float) -> tuple[Bounded, Pullback
 
 
 def silu(x: Bounded, slope: float = 1.0) -> tuple[Bounded, Pullback]:
-    r"""$x s$, $s = \sigma(kx)$; $s + k x s(1 - s)$ back. By tanh, $s$ is known to $u$ absolutely, not relatively."""
+    r"""$x s$, $s = \sigma(kx)$; $s + k x s(1 - s)$ back; every digit of $s$ counts, of $1 - s$ those above $u$."""
     gate = (x * x.constant(slope) if slope != 1.0 else x).sigmoid()
     derivative = gate + x * gate * (-gate + 1.0) * x.constant(slope)
     return x * gate, lambda dy: {"x": dy * derivative}
