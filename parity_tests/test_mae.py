@@ -66,7 +66,7 @@ def test_parameters_that_do_not_fit_are_refused(engine, wrap):
     images, mask = wrap(np.zeros((1, 3, 16, 24))), wrap(mae_mask(config, 1, 0, 0))
     less = {name: p for name, p in params.items() if name != "decoder_pos_embed"}
     more = {**params, "x": params["mask_token"]}
-    for wrong, message in ((less, "decoder_pos_embed is missing"), (more, "x is not part")):
+    for wrong, message in ((less, "1 missing: decoder_pos_embed"), (more, "1 not part of this model: x")):
         with pytest.raises(CheckpointError, match=message):
             engine.mae_forward(wrong, images, config, mask)
     with pytest.raises(ShapeError, match="mask_token"):

@@ -35,7 +35,7 @@ def test_the_plain_model_has_the_same_parameters_either_way():
     (lambda: ViTConfig(dist_head=True), "needs dist_token=True"),
     (lambda: ViTConfig(rel_pos_bias="block", reg_tokens=1), "exactly one token before"),
     (lambda: ViTConfig(rope="axial", embed_dim=18, num_heads=3), "divisible by 4"),
-    (lambda: ViTConfig(patch_drop_rate=1.0), "not a rate"),
+    (lambda: ViTConfig(patch_drop_rate=1.0), "must be a rate, 0 <= rate < 1"),
     (lambda: ViTConfig(attention="diff", rope="axial"), "does not go with differential attention"),
     (lambda: ViTConfig(qkv_bias="kv"), "needs qkv='split'"),
     (lambda: ViTConfig(pool="cls_dist"), "needs dist_token=True"),

@@ -1,11 +1,12 @@
 """ViTConfig: every number that defines a Vision Transformer, validated once, shared by both engines."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from vit_common.errors import ConfigError, nearest
+from vit_common.config_checks import check_fields, check_known, check_width, checks_of, choice, refusal
+from vit_common.errors import ConfigError
 from vit_common.variant import Variant
 
 Pair = int | tuple[int, int]
@@ -31,8 +32,8 @@ class ViTConfig(Variant):
     Sizes are in pixels; `image_size` and `patch_size` may be an int or a (height, width) pair and are stored as pairs.
 
     Raises:
-        ConfigError: a size that is not positive, an image that the patch does not divide, heads that do not
-            divide the width, an unknown choice, a rate outside [0, 1).
+        ConfigError: a value of another type than the field's or outside its range, an unknown choice, an image that
+            the patch does not divide, heads that do not divide the width, fields that contradict each other.
     """
 
     image_size: PairField = cast(Any, 224)
@@ -71,20 +72,7 @@ class ViTConfig(Variant):
     """stochastic depth: rate of the last block; the blocks before it rise linearly from 0"""
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "patch_size"):
-            object.__setattr__(self, name, _pair(name, getattr(self, name)))
-        for name in ("in_channels", "embed_dim", "num_heads"):
-            _check_int(name, getattr(self, name), 1)
-        for name in ("depth", "num_classes"):
-            _check_int(name, getattr(self, name), 0)
-        for name in ("pos_drop_rate", "attn_drop_rate", "proj_drop_rate", "drop_path_rate"):
-            rate = getattr(self, name)
-            if not 0.0 <= rate < 1.0:
-                raise ConfigError(f"{name}={rate} is not a rate; expected 0 <= {name} < 1")
-        for name in ("pos_embed", "pool"):
-            choices = get_args(self.__dataclass_fields__[name].type)  # the strings of the Literal
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"{name}={getattr(self, name)!r} is unknown; {nearest(getattr(self, name), choices)}")
+        check_fields(self, CHECKS)
         (height, width), (patch_h, patch_w) = self.image_size, self.patch_size
         if (height % patch_h or width % patch_w) and not (self.patch_crop or self.patch_pad):
             raise ConfigError(
@@ -93,16 +81,13 @@ class ViTConfig(Variant):
                 f"{max(1, round(height / patch_h)) * patch_h}x{max(1, round(width / patch_w)) * patch_w}"
             )
         if self.attn_head_dim is None and self.embed_dim % self.num_heads:
-            fits = [n for n in range(1, self.embed_dim + 1) if self.embed_dim % n == 0]
+            fits = [n for n in range(1, min(self.embed_dim, 4096) + 1) if self.embed_dim % n == 0]  # a file may lie
             raise ConfigError(
                 f"num_heads={self.num_heads} does not divide embed_dim={self.embed_dim}; use one of {fits}"
             )
         if self.pool in ("cls", "cls_mean", "cls_dist") and not self.class_token:
             raise ConfigError(f"pool={self.pool!r} needs class_token=True; without a class token use pool='mean'")
-        if not self.mlp_ratio > 0 or self.mlp_dim < 1:
-            raise ConfigError(f"mlp_ratio={self.mlp_ratio} gives a hidden width of {self.mlp_dim}; expected at least 1")
-        if not self.norm_eps > 0:
-            raise ConfigError(f"norm_eps={self.norm_eps} must be positive, e.g. 1e-6")
+        check_width("mlp_ratio", self.mlp_ratio, self.mlp_hidden or self.embed_dim * self.mlp_ratio)
         if self.pos_embed.startswith("sincos_2d") and self.embed_dim % 4:
             raise ConfigError(f"pos_embed={self.pos_embed!r} needs embed_dim divisible by 4, got {self.embed_dim}")
         self.check_variant()
@@ -161,7 +146,8 @@ class ViTConfig(Variant):
         return self.at_image_size((shape[2], shape[3]))
 
     def replace(self, **changes: Any) -> "ViTConfig":
-        """A copy with some fields changed, validated again."""
+        """A copy with some fields changed, validated again; a name that is no field is a ConfigError."""
+        check_known(changes, type(self), "changes")
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -172,10 +158,12 @@ class ViTConfig(Variant):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ViTConfig":
-        known = cls.__dataclass_fields__
-        for name in values:
-            if name not in known:
-                raise ConfigError(f"ViTConfig has no field {name!r}; {nearest(name, known)}")
+        """A configuration from plain JSON types.
+
+        Raises:
+            ConfigError: not a table of fields, a name that is no field, or a value that the field may not hold.
+        """
+        check_known(values, cls, "values")
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**fields)
 
@@ -186,8 +174,7 @@ class ViTConfig(Variant):
         Raises:
             ConfigError: an unknown name; the message says the nearest.
         """
-        if name not in PRESETS:
-            raise ConfigError(f"preset {name!r} is unknown; {nearest(name, PRESETS)}")
+        choice(tuple(PRESETS))("preset", name)
         return cls.from_dict({**PRESETS[name], **overrides})
 
     @classmethod
@@ -199,6 +186,8 @@ class ViTConfig(Variant):
         """
         from vit_common.timm_config import timm_fields
 
+        if not isinstance(name, str):
+            raise refusal("name", name, "the name of a timm architecture", "vit_tiny_patch16_224")
         return cls(**timm_fields(name, model_args))
 
     @classmethod
@@ -210,21 +199,12 @@ class ViTConfig(Variant):
         """
         from vit_common.huggingface_config import huggingface_fields
 
+        if not isinstance(values, Mapping):
+            raise refusal("values", values, "the dict that a config.json holds", {"model_type": "vit"})
         return cls(**huggingface_fields(values))
 
 
-def _pair(name: str, value: Any) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
-    if len(pair) != 2:
-        raise ConfigError(f"{name}={value!r} must be an int or a (height, width) pair")
-    for side in pair:
-        _check_int(name, side, 1)
-    return pair
-
-
-def _check_int(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name}={value!r} must be an integer of at least {least}")
+CHECKS = checks_of(ViTConfig)
 
 
 def _vit(width: int, depth: int, heads: int, patch: int) -> dict[str, Any]:

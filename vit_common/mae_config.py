@@ -9,9 +9,15 @@ import numpy as np
 
 from vit_common.assembled_spec import BLOCKS
 from vit_common.config import ViTConfig
-from vit_common.errors import CheckpointError, ConfigError, check_shape
+from vit_common.config_checks import POSITIVE, RATE, check_fields, check_known, flag, refusal, whole
+from vit_common.errors import ConfigError
 from vit_common.masks import keep_some, keyed_rng
-from vit_common.params import ParamSpec, draw_params, linear_spec, norm_spec, param_spec, under
+from vit_common.params import ParamSpec, check_against, draw_params, linear_spec, norm_spec, param_spec, under
+
+CHECKS = {
+    **dict.fromkeys(("decoder_dim", "decoder_heads"), whole(1)), "decoder_depth": whole(0), "norm_pix": flag,
+    "decoder_mlp_ratio": POSITIVE, "mask_ratio": RATE,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,9 @@ class MaeConfig:
     """each patch's pixels are normalised before they are compared"""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.mask_ratio < 1.0:
-            raise ConfigError(f"mask_ratio={self.mask_ratio} is not a ratio; expected 0 <= mask_ratio < 1")
+        if not isinstance(self.encoder, ViTConfig):
+            raise refusal("encoder", self.encoder, "a ViTConfig", "ViTConfig(num_classes=0)")
+        check_fields(self, CHECKS)
         if self.encoder.num_classes or not self.encoder.class_token or self.encoder.pool != "cls":
             raise ConfigError("the encoder of a masked autoencoder has a class token, pool='cls' and num_classes=0")
         self.decoder  # noqa: B018  (validated by being built)
@@ -61,6 +68,9 @@ class MaeConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "MaeConfig":
+        check_known(values, cls, "values")
+        if "encoder" not in values:
+            raise ConfigError("the values of a MaeConfig lack 'encoder', the fields of its ViTConfig; give them")
         return cls(**{**values, "encoder": ViTConfig.from_dict(values["encoder"])})
 
     @classmethod
@@ -104,12 +114,7 @@ def check_mae_params(params: Mapping[str, Any], config: MaeConfig) -> None:
         CheckpointError: a name is missing or not part of the model.
         ShapeError: a parameter has another shape.
     """
-    spec = mae_spec(config)
-    if odd := sorted(spec.keys() ^ params.keys()):
-        kind = "missing" if odd[0] in spec else "not part of it"
-        raise CheckpointError(f"tensors do not fit this masked autoencoder: {odd[0]} is {kind} ({len(odd)} differ)")
-    for name, want in spec.items():
-        check_shape(f"parameter {name}", params[name], want.shape)
+    check_against(mae_spec(config), params, "this masked autoencoder")
 
 
 def init_mae_params(config: MaeConfig, seed: int, dtype: Any = np.float32) -> dict[str, np.ndarray]:

@@ -129,13 +129,21 @@ def check_params(params: Mapping[str, Any], config: ViTConfig) -> None:
         CheckpointError: a name is missing or not part of the model.
         ShapeError: a parameter has another shape; names it and both shapes.
     """
-    spec = param_spec(config)
+    check_against(param_spec(config), params, "the configuration")
+
+
+def check_against(spec: Mapping[str, ParamSpec], params: Mapping[str, Any], model: str) -> None:
+    """Raise unless `params` has exactly the names and shapes of `spec`, that of `model` (in words, for the message).
+
+    Raises:
+        CheckpointError, ShapeError: as of `check_params`.
+    """
     missing = [name for name in spec if name not in params]
     extra = [name for name in params if name not in spec]
     if missing or extra:
         parts = [f"{len(names)} {kind}: {_listing(names)}"
                  for kind, names in (("missing", missing), ("not part of this model", extra)) if names]
-        raise CheckpointError(f"parameters do not fit the configuration; {'; '.join(parts)}")
+        raise CheckpointError(f"parameters do not fit {model}; {'; '.join(parts)}")
     for name, want in spec.items():
         if tuple(params[name].shape) != want.shape:
             raise ShapeError(f"parameter {name} has shape {tuple(params[name].shape)}, expected {want.shape}")

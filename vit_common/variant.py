@@ -4,10 +4,12 @@ Every field's default is the plain model of Dosovitskiy et al. 2021. A configura
 from further stages by `assembled.py` of each engine; the plain model's own files never read these fields.
 """
 
+import math
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
-from vit_common.errors import ConfigError, nearest
+from vit_common.config_checks import check_width
+from vit_common.errors import ConfigError
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
 Norm = Literal["layer", "rms"]
@@ -101,7 +103,8 @@ class Variant:
     # Rotary positions
     rope: Literal["none", "axial", "mixed", "dinov3", "multimodal"] = "none"
     """rotary position embedding: fixed frequencies along each axis, learned ones (`rope.freqs`), DINOv3's, or one run
-    of frequencies dealt out to time, row and column in turn (Qwen2-VL)"""
+    of frequencies dealt out to time, row and column in turn, t h w t h w ... (interleaved, the order of Qwen3-VL;
+    Qwen2-VL's three runs, all of time, then of row, then of column, are another model)"""
     rope_freqs: Literal["lang", "pixel"] = "lang"
     """axial: inverse powers of the temperature on patch indices, or bands up to `rope_max_res` on [-1, 1]"""
     rope_temperature: float = 10000.0
@@ -150,25 +153,8 @@ class Variant:
     """the model returns probabilities: softmax after the head"""
 
     def check_variant(self) -> None:
-        """Raise ConfigError unless each field holds one of its choices and they fit together."""
+        """Raise ConfigError unless the fields, each of which holds what it may, fit together."""
         config: Any = self  # the plain fields live in the subclass
-        for field in fields(Variant):
-            choices = getattr(field.type, "__args__", ())
-            if choices and all(isinstance(c, str) for c in choices) and getattr(self, field.name) not in choices:
-                value = getattr(self, field.name)
-                raise ConfigError(f"{field.name}={value!r} is unknown; {nearest(value, choices)}")
-        if len(self.rope_section) != 3 or min(self.rope_section) < 0:
-            raise ConfigError(f"rope_section={self.rope_section} must be three numbers that are not negative")
-        for name in ("pos_grid", "rope_ref_grid"):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, (value, value) if isinstance(value, int) else tuple(value))
-        if isinstance(self.num_kv_heads, list):
-            object.__setattr__(self, "num_kv_heads", tuple(self.num_kv_heads))
-        if self.reg_tokens < 0 or self.pre_logits < 0:
-            raise ConfigError(f"reg_tokens={self.reg_tokens}, pre_logits={self.pre_logits}: neither may be negative")
-        if not 0.0 <= self.patch_drop_rate < 1.0:
-            raise ConfigError(f"patch_drop_rate={self.patch_drop_rate} is not a rate; expected 0 <= rate < 1")
         if self.patch_drop_rate and self.rel_pos_bias != "none":
             raise ConfigError(f"rel_pos_bias={self.rel_pos_bias!r} is a table over the whole grid; patch_drop_rate=0")
         if self.dist_token and not config.class_token:
@@ -194,6 +180,11 @@ class Variant:
             raise ConfigError(f"rope={self.rope!r} needs a head width divisible by {divisor}, got {config.head_dim}")
         if self.qkv == "fused" and self.qkv_bias not in ("all", "none", "qv"):
             raise ConfigError(f"qkv_bias={self.qkv_bias!r} needs qkv='split'; fused there are 'all', 'none' and 'qv'")
+        if self.rope == "mixed" and any(h != config.num_heads for h in kv):
+            raise ConfigError(
+                f"rope='mixed' turns the keys too by frequencies of each of num_heads={config.num_heads} heads: "
+                f"num_kv_heads={given} must be None, or take rope='axial'"
+            )
         if self.rope == "mixed" and self.rope_half:
             raise ConfigError("rope='mixed' rotates neighbouring pairs: rope_half must be False")
         if self.uses_diff_attention and self.rope != "none":
@@ -204,6 +195,15 @@ class Variant:
             raise ConfigError("rel_pos_bias needs exactly one token before the patches, the class token")
         if not self.attn_proj and config.attn_dim != config.embed_dim:
             raise ConfigError(f"attn_proj=False needs NH * HD = embed_dim={config.embed_dim}, got {config.attn_dim}")
+        readers = self.attn_pool_heads or (config.num_heads if config.pool == "map" else 1)
+        if config.embed_dim % readers:
+            raise ConfigError(
+                f"attention pooling by {readers} heads needs embed_dim={config.embed_dim} divisible by them; give "
+                f"attn_pool_heads a divisor of it, e.g. attn_pool_heads={math.gcd(config.embed_dim, readers)}"
+            )
+        if self.attn_pool_mlp_ratio is not None:
+            width = config.embed_dim * self.attn_pool_mlp_ratio
+            check_width("attn_pool_mlp_ratio", self.attn_pool_mlp_ratio, width)
 
     @property
     def is_plain(self) -> bool:
