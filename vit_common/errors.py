@@ -54,8 +54,15 @@ def check_shape(name: str, array, expected: tuple) -> None:
 
 
 def check_finite(**arrays) -> None:
-    """Raise RangeError if any of the named arrays holds a NaN or an infinity; says how many and where the first is."""
-    for name, array in arrays.items():
+    """Raise RangeError if any of the named arrays holds a NaN or an infinity; says how many and where the first is.
+
+    An array is NumPy's, or whatever NumPy can read: a torch tensor, on any device, in training or not.
+
+    Raises:
+        DtypeError: no array of numbers.
+    """
+    for name, given in arrays.items():
+        array = _numbers(name, given)
         bad = ~np.isfinite(array)
         if bad.any():
             first = tuple(int(i) for i in np.argwhere(bad)[0])
@@ -63,6 +70,18 @@ def check_finite(**arrays) -> None:
                 f"{name} holds {int(bad.sum())} non-finite of {bad.size} values, the first at index {first}: "
                 f"{array[first]}; clean the input or find the stage that made it with a tape"
             )
+
+
+def _numbers(name: str, given) -> np.ndarray:
+    try:
+        if hasattr(given, "detach"):  # a torch tensor: off the graph and the device, and bfloat16 is not NumPy's
+            given = given.detach().cpu()
+            given = given.double() if given.is_floating_point() else given.resolve_conj()
+        array = np.asarray(given)
+        np.isfinite(array[:0] if array.ndim else array)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise DtypeError(f"{name} is no array of numbers ({error}); give a NumPy array or a torch tensor") from error
+    return array
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

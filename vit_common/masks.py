@@ -5,12 +5,15 @@ hash of (seed, purpose, step, site): any mask of any step can be drawn again on 
 """
 
 import hashlib
+import operator
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from vit_common.config import ViTConfig
-from vit_common.errors import ConfigError, nearest
+from vit_common.config_checks import shown, whole
+from vit_common.errors import ConfigError, RangeError, nearest
 
 BEYOND = "attn_mask", "padding_mask", "patch_drop"  # masks that the plain model's own stages do not know
 
@@ -20,9 +23,25 @@ def keyed_rng(seed: int, *key: int | str) -> "np.random.Generator":
 
     >>> keyed_rng(0, "a", 1).integers(1000) == keyed_rng(0, "a", 1).integers(1000)
     np.True_
+
+    Integers may be NumPy's: a step counted in an array draws what the same step counted in Python does.
+
+    Raises:
+        RangeError: a seed that is no integer, or a key that is neither an integer nor a string.
     """
-    digest = hashlib.blake2b(repr((int(seed), *key)).encode(), digest_size=16).digest()
+    parts = (_integer("seed", seed), *(str(k) if isinstance(k, str) else _integer("key", k) for k in key))
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+
+
+def _integer(name: str, value: Any) -> int:
+    try:  # neither 1.7 cut to 1, nor a bool, nor NumPy's integers as they are: their repr is not that of Python's
+        if not isinstance(value, (bool, np.bool_)):
+            return operator.index(value)
+    except TypeError:
+        pass
+    expected = "an integer" if name == "seed" else "an integer or a string"
+    raise RangeError(f"{name}={shown(value)} of a random generator must be {expected}, e.g. {name}=0")
 
 
 def drop_path_rates(config: ViTConfig) -> list[float]:
@@ -54,12 +73,20 @@ def check_masks(names: Iterable[str], config: ViTConfig) -> None:
     """Raise unless every mask has a place in the model.
 
     Raises:
-        ConfigError: a name that no stage reads, or patches to drop where relative positions need all of them.
+        ConfigError: a name that no stage reads; a site whose rate is 0, where the mask would drop without the rescaling
+            by 1 / (1 - rate) that makes up for it; patches to drop where relative positions need all of them.
+            `patch_drop` needs no rate: a masked autoencoder drops patches by its own, and nothing is rescaled.
     """
     names = set(names)
-    known = {*BEYOND, *(site for site, _, _ in mask_sites(config, 1))}
+    rates = {site: rate for site, rate, _ in mask_sites(config, 1)}
+    known = {*BEYOND, *rates}
     if unknown := sorted(names - known):
         raise ConfigError(f"no stage of this model reads a mask {unknown[0]!r}; {nearest(unknown[0], known)}")
+    if never := sorted(name for name in names if rates.get(name) == 0.0 and name not in BEYOND):
+        raise ConfigError(
+            f"a mask is given at {never[0]!r}, whose rate is 0 in this configuration: what it keeps would not be "
+            f"rescaled; leave the mask out, or give the configuration that site's rate"
+        )
     if "patch_drop" in names and config.rel_pos_bias != "none":
         raise ConfigError(f"rel_pos_bias={config.rel_pos_bias!r} is a table over the whole grid; leave out patch_drop")
 
@@ -69,6 +96,7 @@ def make_masks(config: ViTConfig, batch: int, seed: int, step: int) -> dict[str,
 
     `patch_drop` keeps the same number of patches in every image, max(1, N (1 - rate)); all other sites draw freely.
     """
+    batch = whole(0)("batch", batch)
     masks = {}
     for site, rate, shape in mask_sites(config, batch):
         if rate > 0:
