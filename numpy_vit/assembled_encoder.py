@@ -54,7 +54,7 @@ def assembled_encoder_forward(
     elif config.rope != "none":
         sin, cos = (t.astype(x.dtype) for t in rope_table(config))  # (1, 1, N, HD/2)
     prefix = config.num_prefix_tokens
-    bias = attention_mask_bias(*masks_of_kept(masks, prefix, config.num_patches), prefix, x.dtype)
+    bias = attention_mask_bias(*masks_of_kept(masks, prefix, config.num_patches, len(x)), prefix, x.dtype)
     if config.rel_pos_bias in ("shared", "both"):
         shared, table = table_bias_forward(params["rel_pos_bias.relative_position_bias_table"], config)
         bias = shared if bias is None else bias + shared

@@ -10,28 +10,30 @@ from vit_common.errors import DtypeError, RangeError, ShapeError, check_shape
 Array = np.ndarray
 
 
-def masks_of_kept(masks: Mapping[str, Array], prefix: int, patches: int) -> tuple[Array | None, Array | None]:
-    """`attn_mask` of all P + N tokens and `padding_mask` (B, N) of all patches -> the same, or where `patch_drop` is
-    there, of what it keeps: (B, NH or 1, T', T') and (B, N').
+def masks_of_kept(
+    masks: Mapping[str, Array], prefix: int, patches: int, batch: int
+) -> tuple[Array | None, Array | None]:
+    """`attn_mask` of all P + N tokens and `padding_mask` (B, N) of all patches, of B images -> the same, or where
+    `patch_drop` is there, of what it keeps: (B, NH or 1, T', T') and (B, N').
 
     Raises:
-        ShapeError: a mask that is not of all the tokens, or of another number of images than `patch_drop`.
+        ShapeError: a mask that is not of all the tokens, or of another number of images; padding of one is not for all.
         DtypeError, RangeError: as of `kept_places`.
     """
     mask, padding, tokens = masks.get("attn_mask"), masks.get("padding_mask"), prefix + patches
     if mask is not None and (mask.ndim not in (2, 4) or mask.shape[-2:] != (tokens, tokens)):
         raise ShapeError(f"attn_mask has shape {mask.shape}, expected (T, T) or (B or 1, NH or 1, T, T), T = {tokens}")
-    if "patch_drop" not in masks:
-        if padding is not None:
-            check_shape("padding_mask", padding, ("B", patches))
-        return mask, padding
-    keep = kept_places(masks["patch_drop"])  # (B, N')
+    if mask is not None and mask.ndim == 4:
+        check_shape("attn_mask", mask, (batch if len(mask) > 1 else 1, "NH", tokens, tokens))
     if padding is not None:
-        check_shape("padding_mask", padding, (len(keep), patches))
+        check_shape("padding_mask", padding, (batch, patches))
+    if "patch_drop" not in masks:
+        return mask, padding
+    check_shape("patch_drop mask", masks["patch_drop"], (batch, patches))
+    keep = kept_places(masks["patch_drop"])  # (B, N')
     places = np.hstack((np.broadcast_to(np.arange(prefix), (len(keep), prefix)), prefix + keep))  # (B, T')
     if mask is not None:
         mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
-        check_shape("attn_mask", mask, (len(keep) if len(mask) > 1 else 1, "NH", tokens, tokens))
         mask = np.take_along_axis(mask, places[:, None, :, None], axis=2)  # queries
         mask = np.take_along_axis(mask, places[:, None, None, :], axis=3)  # keys
     return mask, None if padding is None else np.take_along_axis(padding, keep, axis=1)

@@ -183,7 +183,11 @@ MISFITS = [
     ({"attn_mask": np.ones((2, 7, 7), bool)}, ShapeError, r"attn_mask has shape \(2, 7, 7\), expected \(T, T\) or"),
     ({"attn_mask": np.ones((6, 7), bool)}, ShapeError, r"attn_mask has shape \(6, 7\).*T = 7"),
     ({"attn_mask": np.ones((7, 7), np.int64)}, DtypeError, r"has dtype (torch\.)?int64, expected (torch\.)?bool"),
-    ({"padding_mask": np.ones((2, 7), bool)}, ShapeError, r"padding_mask has shape \(2, 7\), expected \(B, 6\)"),
+    ({"padding_mask": np.ones((2, 7), bool)}, ShapeError, r"padding_mask has shape \(2, 7\), expected \(2, 6\)"),
+    ({"padding_mask": np.ones((1, 6), bool)}, ShapeError, r"padding_mask has shape \(1, 6\), expected \(2, 6\)"),
+    ({"attn_mask": np.ones((3, 1, 7, 7), bool)}, ShapeError, r"shape \(3, 1, 7, 7\), expected \(2, NH, 7, 7\)"),
+    ({"pos_drop": np.ones((2, 7, 16), bool)}, ConfigError, "'pos_drop', whose rate is 0 .* leave the mask out"),
+    ({"blocks.0.drop_path1": np.ones(2, bool)}, ConfigError, r"'blocks\.0\.drop_path1', whose rate is 0"),
     ({"padding_mask": np.ones((2, 6))}, DtypeError, "padding mask has dtype"),
     ({"blocks.0.attn.atn_drop": np.ones((2, 4, 7, 7), bool)}, ConfigError, "did you mean 'blocks.0.attn.attn_drop'"),
 ]

@@ -220,13 +220,15 @@ def test_a_bias_of_scores_has_four_axes_that_fit(engine, wrap, shape):
 
 
 @both_engines
+@pytest.mark.parametrize("beside", [{}, {"patch_drop": np.ones((2, 4), bool)}], ids=["alone", "beside patch dropout"])
 @pytest.mark.parametrize(("name", "shape"), [("attn_mask", (3, 1, 6, 6)), ("padding_mask", (3, 4)),
-                                             ("padding_mask", (1, 4))])  # fmt: skip
-def test_masks_beside_patch_dropout_are_of_as_many_images(engine, wrap, name, shape):
-    masks = {"patch_drop": np.array([[True, False, True, True], [True, True, True, False]]), name: np.ones(shape, bool)}
+                                             ("padding_mask", (1, 4)), ("patch_drop", (1, 4)),
+                                             ("patch_drop", (2, 3))])  # fmt: skip
+def test_masks_are_of_as_many_images_as_there_are(engine, wrap, beside, name, shape):
+    masks = {**beside, name: np.ones(shape, bool)}
     masks_of_kept = importlib.import_module(f"{engine.__name__}.attention_mask").masks_of_kept
     with pytest.raises(ShapeError, match=name):
-        masks_of_kept({n: wrap(m) for n, m in masks.items()}, 2, 4)
+        masks_of_kept({n: wrap(m) for n, m in masks.items()}, 2, 4, 2)
 
 
 @both_engines

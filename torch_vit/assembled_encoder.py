@@ -59,7 +59,7 @@ def encoder_positions(
     elif config.rope != "none":
         turns = [[_kept(t.to(like), keep) for t in rope_table(config)]] * config.depth
     prefix = config.num_prefix_tokens
-    bias = attention_mask_bias(*masks_of_kept(masks, prefix, config.num_patches), prefix, like.dtype)
+    bias = attention_mask_bias(*masks_of_kept(masks, prefix, config.num_patches, len(like)), prefix, like.dtype)
     if table is not None:
         shared = table_bias_forward(table, config)
         bias = shared if bias is None else bias + shared
