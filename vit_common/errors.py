@@ -79,7 +79,7 @@ def _numbers(name: str, given) -> np.ndarray:
             given = given.double() if given.is_floating_point() else given.resolve_conj()
         array = np.asarray(given)
         np.isfinite(array[:0] if array.ndim else array)
-    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise DtypeError(f"{name} is no array of numbers ({error}); give a NumPy array or a torch tensor") from error
     return array
 

@@ -82,7 +82,7 @@ def check_masks(names: Iterable[str], config: ViTConfig) -> None:
     known = {*BEYOND, *rates}
     if unknown := sorted(names - known):
         raise ConfigError(f"no stage of this model reads a mask {unknown[0]!r}; {nearest(unknown[0], known)}")
-    if never := sorted(name for name in names if rates.get(name) == 0.0 and name not in BEYOND):
+    if never := sorted(name for name in names if rates.get(name) == 0.0):
         raise ConfigError(
             f"a mask is given at {never[0]!r}, whose rate is 0 in this configuration: what it keeps would not be "
             f"rescaled; leave the mask out, or give the configuration that site's rate"
