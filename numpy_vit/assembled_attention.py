@@ -33,7 +33,8 @@ Array = np.ndarray
 class AssembledAttentionCache(NamedTuple):
     qkv: QkvProjectCache
     positions: QkPositionsCache
-    groups: GroupedQueryCache
+    k_groups: GroupedQueryCache
+    v_groups: GroupedQueryCache
     table: TableBiasCache | None
     attention: BiasedAttentionCache | DiffAttentionCache
     norm: NormCache | None
@@ -63,8 +64,8 @@ def assembled_attention_forward(
     kv = config.kv_heads[positions.layer]
     (q, k, v), c_qkv = qkv_project_forward(params, x, (2 * heads, 2 * heads, heads) if diff else (heads, kv, kv), tape)
     q, k, c_pos = qk_positions_forward(params, q, k, config, positions, tape)
-    k, c_groups = (k, GroupedQueryCache(1)) if diff else grouped_query_forward(k, heads)
-    v, _ = grouped_query_forward(v, heads)
+    k, c_k = grouped_query_forward(k, q.shape[1])
+    v, c_v = grouped_query_forward(v, heads)
     note(tape, q=q, k=k, v=v)
     table = params.get("relative_position_bias_table")
     bias, c_table = block_bias_forward(table, config, positions)
@@ -84,7 +85,7 @@ def assembled_attention_forward(
         y, c_proj = linear_forward(y, params["proj.weight"], params.get("proj.bias"))
         note(tape, proj=y)
     y, c_drop = dropout_forward(y, masks.get("proj_drop"), config.proj_drop_rate)
-    return y, AssembledAttentionCache(c_qkv, c_pos, c_groups, c_table, c_attention, c_norm, c_proj, c_drop)
+    return y, AssembledAttentionCache(c_qkv, c_pos, c_k, c_v, c_table, c_attention, c_norm, c_proj, c_drop)
 
 
 def assembled_attention_backward(
@@ -110,7 +111,7 @@ def assembled_attention_backward(
         dheads = split_heads(dy, cache.attention.q.shape[1])
         dq, dk, dv, dbias = biased_attention_backward(dheads, cache.attention, tape)
     note(tape, q=dq, k=dk, v=dv)
-    dk, dv = grouped_query_backward(dk, cache.groups), grouped_query_backward(dv, cache.groups)
+    dk, dv = grouped_query_backward(dk, cache.k_groups), grouped_query_backward(dv, cache.v_groups)
     dq, dk, dsin, dcos, g = qk_positions_backward(dq, dk, cache.positions, tape)
     dtable, dbias = block_bias_backward(dbias, cache.table)
     if dtable is not None:

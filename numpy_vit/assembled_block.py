@@ -7,7 +7,10 @@ import numpy as np
 
 from numpy_vit.branch import BranchCache, BranchNames, branch_backward, branch_forward
 from numpy_vit.positions import Positions, PositionsGrad
+from vit_common.assembled_spec import residual_spec
 from vit_common.config import ViTConfig
+from vit_common.errors import check_names
+from vit_common.part_names import names_of
 from vit_common.tape import Tape, note
 
 Array = np.ndarray
@@ -32,6 +35,7 @@ def assembled_block_forward(
 
     **Backward**: the stream forks before each branch, so the gradients of the stream and of the branch add up.
     """
+    check_names("assembled_block", params, names_of(residual_spec, config, positions.layer))
     attn, mlp = branch_names(config)
     rest = positions, drop_path_rate, masks or {}, tape
     a, c_attn = branch_forward(params, x, config, attn, *rest)

@@ -12,6 +12,7 @@ from numpy_vit.norm import NormCache, norm_backward, norm_forward
 from numpy_vit.refined_pool import RefinedPoolCache, refined_pool_backward, refined_pool_forward
 from numpy_vit.token_pool import TokenPoolCache, token_pool_backward, token_pool_forward
 from vit_common.config import ViTConfig
+from vit_common.errors import check_shape
 from vit_common.params import sub, under
 from vit_common.tape import Tape, note, scope
 
@@ -91,6 +92,7 @@ def assembled_head_backward(dy: Array, cache: AssembledHeadCache, tape: Tape = N
         grads |= under("head", g)
     if cache.pre is not None:
         c_fc, tanh = cache.pre
+        check_shape("dy of pre_logits", dy, tanh.shape)
         dhidden = dy * (1.0 - tanh * tanh)  # y = tanh(hidden)
         note(tape, **{"pre_logits.fc": dhidden, "pre_logits.act": dy, "pre_logits": dy})
         dy, g = linear_backward(dhidden, c_fc)

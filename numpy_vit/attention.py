@@ -38,6 +38,7 @@ def softmax_forward(x: Array) -> tuple[Array, SoftmaxCache]:
 def softmax_backward(dy: Array, cache: SoftmaxCache) -> Array:
     """(..., T) -> dx (..., T)."""
     probs = cache.probs
+    check_shape("dy of softmax", dy, probs.shape)
     dx = dy * probs
     np.subtract(dy, dx @ _ones(probs), out=dx)  # probs /= probs.sum()
     dx *= probs  # probs = exp(x - m)

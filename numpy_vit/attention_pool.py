@@ -11,6 +11,7 @@ from numpy_vit.linear import LinearCache, linear_backward, linear_forward
 from numpy_vit.multi_head import merge_heads, split_heads
 from numpy_vit.norm import NormCache, norm_backward, norm_forward
 from vit_common.config import ViTConfig
+from vit_common.errors import check_shape
 from vit_common.params import sub, under
 from vit_common.tape import Tape, note, scope
 
@@ -59,6 +60,7 @@ def attention_pool_forward(
 
 def attention_pool_backward(dy: Array, cache: AttentionPoolCache, tape: Tape = None) -> tuple[Array, dict[str, Array]]:
     """(B, D) -> dx (B, T, D), gradients of the parameters."""
+    check_shape("dy of attention_pool", dy, (len(cache.proj.x), len(cache.proj.weight)))
     dm = dy[:, None]  # y = (u + m)[:, 0]
     dnormed, g_mlp = activated_mlp_backward(dm, cache.mlp, scope(tape, "mlp"))
     du, g_norm = norm_backward(dnormed, cache.norm)

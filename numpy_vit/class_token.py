@@ -10,7 +10,7 @@ Array = np.ndarray
 
 
 class ClassTokenCache(NamedTuple):
-    token_shape: tuple[int, int, int]
+    y_shape: tuple[int, int, int]
 
 
 def class_token_forward(x: Array, cls_token: Array) -> tuple[Array, ClassTokenCache]:
@@ -27,10 +27,12 @@ def class_token_forward(x: Array, cls_token: Array) -> tuple[Array, ClassTokenCa
     check_shape("x of class_token", x, ("B", "N", "D"))
     check_shape("cls_token", cls_token, (1, 1, x.shape[-1]))
     first = np.broadcast_to(cls_token, (x.shape[0], 1, x.shape[2]))  # (B, 1, D)
-    return np.concatenate((first, x), axis=1), ClassTokenCache(cls_token.shape)
+    y = np.concatenate((first, x), axis=1)
+    return y, ClassTokenCache(y.shape)
 
 
 def class_token_backward(dy: Array, cache: ClassTokenCache) -> tuple[Array, dict[str, Array]]:
     """(B, 1 + N, D) -> dx (B, N, D), {"cls_token": (1, 1, D)}."""
+    check_shape("dy of class_token", dy, cache.y_shape)
     dcls = dy[:, :1].sum(axis=0, keepdims=True)  # first = broadcast_to(cls_token, (B, 1, D))
     return dy[:, 1:], {"cls_token": dcls}

@@ -8,6 +8,7 @@ import numpy as np
 
 from numpy_vit.biased_attention import BiasedAttentionCache, biased_attention_backward, biased_attention_forward
 from numpy_vit.rms_norm import RmsNormCache, rms_norm_backward, rms_norm_forward
+from vit_common.errors import check_shape
 from vit_common.params import under
 from vit_common.tape import Tape, note, scope
 
@@ -49,6 +50,8 @@ def diff_attention_forward(
     drops = (None, None) if drop_mask is None else (drop_mask[:, 0::2], drop_mask[:, 1::2])
     o1, first = biased_attention_forward(q[:, 0::2], k[:, 0::2], v, bias, drops[0], drop_rate, scope(tape, "first"))
     o2, second = biased_attention_forward(q[:, 1::2], k[:, 1::2], v, bias, drops[1], drop_rate, scope(tape, "second"))
+    for name in LAMBDAS:
+        check_shape(name, params[name], q.shape[3:])
     q1, k1, q2, k2 = (params[name] for name in LAMBDAS)
     e1, e2, start = np.exp((q1 * k1).sum()), np.exp((q2 * k2).sum()), lambda_start(layer)
     lam = e1 - e2 + start

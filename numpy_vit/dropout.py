@@ -16,6 +16,7 @@ Array = np.ndarray
 class DropoutCache(NamedTuple):
     mask: Array | None  # the mask, True = keep, shaped to broadcast against x; None: nothing was dropped
     scale: float
+    x_shape: tuple[int, ...]
 
 
 def dropout_forward(x: Array, mask: Array | None, rate: float) -> tuple[Array, DropoutCache]:
@@ -39,6 +40,7 @@ def dropout_forward(x: Array, mask: Array | None, rate: float) -> tuple[Array, D
 
 def dropout_backward(dy: Array, cache: DropoutCache) -> Array:
     """(...) -> dx (...)."""
+    check_shape("dy of dropout", dy, cache.x_shape)
     if cache.mask is None:
         return dy
     dx = dy * cache.mask  # y = x * mask * scale
@@ -70,10 +72,10 @@ def _drop(x: Array, mask: Array | None, rate: float) -> tuple[Array, DropoutCach
     if not (math.isfinite(rate) and 0.0 <= rate < 1.0):
         raise RangeError(f"drop rate {rate} is outside [0, 1)")
     if mask is None:
-        return x, DropoutCache(None, 1.0)
+        return x, DropoutCache(None, 1.0, x.shape)
     if mask.dtype != np.bool_:
         raise DtypeError(f"drop mask has dtype {mask.dtype}, expected bool with True = keep")
     scale = 1.0 / (1.0 - rate)
     y = x * mask
     y *= scale
-    return y, DropoutCache(mask, scale)
+    return y, DropoutCache(mask, scale, x.shape)

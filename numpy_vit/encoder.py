@@ -7,8 +7,10 @@ import numpy as np
 
 from numpy_vit.encoder_block import EncoderBlockCache, encoder_block_backward, encoder_block_forward
 from vit_common.config import ViTConfig
+from vit_common.errors import check_names
 from vit_common.masks import drop_path_rates
 from vit_common.params import sub, under
+from vit_common.part_names import encoder_names
 from vit_common.tape import Tape, note, scope
 
 Array = np.ndarray
@@ -31,7 +33,12 @@ def encoder_forward(
 
     Parameters and masks: `0.*` to `{L-1}.*`, the names of `encoder_block_forward` below the block's number.
     **Backward**: the blocks in reverse order. With depth 0 both are the identity.
+
+    Raises:
+        CheckpointError: a parameter is missing or unknown, as of a block too many.
+        ShapeError, DtypeError, RangeError: as of `encoder_block_forward`.
     """
+    check_names("encoder", params, encoder_names(config.depth))
     caches = []
     for i, rate in enumerate(drop_path_rates(config)):
         block = sub(params, str(i)), x, config, sub(masks or {}, str(i)), rate, scope(tape, str(i))

@@ -10,7 +10,9 @@ from numpy_vit.layer_norm import LayerNormCache, layer_norm_backward, layer_norm
 from numpy_vit.mlp import MlpCache, mlp_backward, mlp_forward
 from numpy_vit.multi_head import MultiHeadCache, multi_head_backward, multi_head_forward
 from vit_common.config import ViTConfig
+from vit_common.errors import check_names
 from vit_common.params import sub, under
+from vit_common.part_names import ENCODER_BLOCK
 from vit_common.tape import Tape, note, scope
 
 Array = np.ndarray
@@ -44,9 +46,11 @@ def encoder_block_forward(
     $dx = dz + (\text{through the attention})$: the residual stream carries the gradient past every block.
 
     Raises:
+        CheckpointError: a parameter is missing or unknown.
         ShapeError: a parameter or mask does not fit x.
         DtypeError, RangeError: as of `dropout_forward`.
     """
+    check_names("encoder_block", params, ENCODER_BLOCK)
     masks = masks or {}
     n1, c_norm1 = layer_norm_forward(x, params["norm1.weight"], params["norm1.bias"], config.norm_eps)
     note(tape, norm1=n1)

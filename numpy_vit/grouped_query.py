@@ -11,6 +11,7 @@ Array = np.ndarray
 
 class GroupedQueryCache(NamedTuple):
     groups: int
+    x_shape: tuple[int, int, int, int]
 
 
 def grouped_query_forward(x: Array, num_heads: int) -> tuple[Array, GroupedQueryCache]:
@@ -25,12 +26,13 @@ def grouped_query_forward(x: Array, num_heads: int) -> tuple[Array, GroupedQuery
     if num_heads % x.shape[1]:
         raise ConfigError(f"{x.shape[1]} key and value heads do not divide {num_heads} query heads")
     groups = num_heads // x.shape[1]
-    return (x if groups == 1 else np.repeat(x, groups, axis=1)), GroupedQueryCache(groups)
+    return (x if groups == 1 else np.repeat(x, groups, axis=1)), GroupedQueryCache(groups, x.shape)
 
 
 def grouped_query_backward(dy: Array, cache: GroupedQueryCache) -> Array:
     """(B, NH, S, HD) -> dx (B, KH, S, HD)."""
-    if cache.groups == 1:
+    groups, (batch, kept, keys, width) = cache
+    check_shape("dy of grouped_query", dy, (batch, kept * groups, keys, width))
+    if groups == 1:
         return dy
-    batch, heads, keys, width = dy.shape
-    return dy.reshape(batch, heads // cache.groups, cache.groups, keys, width).sum(axis=2)  # y = repeat(x, groups)
+    return dy.reshape(batch, kept, groups, keys, width).sum(axis=2)  # y = repeat(x, groups)

@@ -7,7 +7,7 @@ import numpy as np
 
 from numpy_vit.linear import LinearCache, linear_backward, linear_forward
 from vit_common.config import ViTConfig
-from vit_common.errors import ConfigError, check_shape
+from vit_common.errors import ConfigError, check_least, check_shape
 from vit_common.tape import Tape, note
 
 Array = np.ndarray
@@ -28,6 +28,7 @@ def pool_forward(x: Array, pool: str = "cls", prefix: int = 1) -> tuple[Array, P
     Raises:
         ConfigError: another kind of pooling, or no token left to read.
     """
+    check_least("pool prefix", prefix, 0)
     check_shape("x of pool", x, ("B", "T", "D"))
     if pool not in ("cls", "mean") or x.shape[1] <= (prefix if pool == "mean" else 0):
         raise ConfigError(f"cannot pool {pool!r} over {x.shape[1]} tokens with {prefix} before the patches")

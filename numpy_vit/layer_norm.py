@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_common.errors import check_shape
+from vit_common.errors import check_float, check_least, check_shape
 
 Array = np.ndarray
 
@@ -36,7 +36,11 @@ def layer_norm_forward(x: Array, weight: Array, bias: Array, eps: float = 1e-6) 
 
     Raises:
         ShapeError: weight or bias is not (D,).
+        DtypeError: x is not of float32 or float64.
+        RangeError: eps is negative.
     """
+    check_float("x of layer_norm", x)
+    check_least("eps", eps, 0.0)
     check_shape("layer_norm weight", weight, x.shape[-1:])
     check_shape("layer_norm bias", bias, x.shape[-1:])
     ones = np.ones((x.shape[-1], 1), x.dtype)  # summing the last axis by a product: 0.2 to 0.4 of .sum's time

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_common.errors import check_shape
+from vit_common.errors import check_float, check_shape
 
 Array = np.ndarray
 
@@ -30,7 +30,10 @@ def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[
 
     Raises:
         ShapeError: the last axis of x is not I, or the bias is not (O,).
+        DtypeError: x or the weight is not of float32 or float64.
     """
+    check_float("x of linear", x)
+    check_float("linear weight", weight)
     check_shape("linear weight", weight, ("O", x.shape[-1] if x.ndim else -1))
     rows = x.reshape(-1, x.shape[-1])  # (R, I)
     y = rows @ weight.T  # (R, O)

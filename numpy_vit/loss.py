@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_common.errors import DtypeError, RangeError, check_shape
+from vit_common.errors import DtypeError, RangeError, ShapeError, check_shape
 
 Array = np.ndarray
 
@@ -30,11 +30,13 @@ def cross_entropy_forward(
     $\partial L/\partial z = (p - t)/B$.
 
     Raises:
-        ShapeError: logits not (B, K) or labels not (B,).
+        ShapeError: logits not (B, K), none of them, or labels not (B,).
         DtypeError: labels that are not integers.
         RangeError: a label outside 0..K-1, or smoothing outside [0, 1].
     """
     check_shape("logits", logits, ("B", "K"))
+    if not all(logits.shape):
+        raise ShapeError(f"logits have shape {tuple(logits.shape)}, and nothing has no mean; give an image and a class")
     check_labels(labels, *logits.shape)
     if not 0.0 <= label_smoothing <= 1.0:
         raise RangeError(f"label_smoothing={label_smoothing} is outside [0, 1]")
@@ -50,6 +52,7 @@ def cross_entropy_forward(
 def cross_entropy_backward(cache: CrossEntropyCache, dloss: float = 1.0) -> Array:
     """() -> dlogits (B, K)."""
     log_probs, labels, label_smoothing = cache
+    check_shape("dloss of cross_entropy", dloss, ())
     batch, classes = log_probs.shape
     dlogits = np.exp(log_probs)  # p
     dlogits -= label_smoothing / classes  # t_k = s / K ...

@@ -65,6 +65,7 @@ def mae_loss_forward(
 def mae_loss_backward(cache: MaeLossCache, dloss: float = 1.0) -> tuple[Array, Array]:
     """() -> dprediction (B, N, Q), dimages (B, C, H, W)."""
     error, weight, normalised, image_shape, patch_size = cache
+    check_shape("dloss of mae_loss", dloss, ())
     dprediction = (2.0 * dloss) * error * weight  # loss = sum(error^2 weight)
     dtarget = -dprediction  # error = prediction - target
     if normalised is not None:

@@ -14,6 +14,7 @@ class MaskTokensCache(NamedTuple):
     keep: Array  # (B, N'), the places of the patches seen
     mask: Array  # (B, N), True = seen
     prefix: int
+    width: int
 
 
 def mask_tokens_forward(x: Array, mask_token: Array, mask: Array, prefix: int = 1) -> tuple[Array, MaskTokensCache]:
@@ -36,12 +37,13 @@ def mask_tokens_forward(x: Array, mask_token: Array, mask: Array, prefix: int = 
     y[:, prefix:] = mask_token
     y[:, :prefix] = x[:, :prefix]
     np.put_along_axis(y[:, prefix:], keep[:, :, None], x[:, prefix:], axis=1)
-    return y, MaskTokensCache(keep, mask, prefix)
+    return y, MaskTokensCache(keep, mask, prefix, x.shape[2])
 
 
 def mask_tokens_backward(dy: Array, cache: MaskTokensCache) -> tuple[Array, dict[str, Array]]:
     """(B, T, D) -> dx (B, S, D), {"mask_token": (1, 1, D)}."""
-    keep, mask, prefix = cache
+    keep, mask, prefix, width = cache
+    check_shape("dy of mask_tokens", dy, (len(mask), prefix + mask.shape[1], width))
     seen = np.take_along_axis(dy[:, prefix:], keep[:, :, None], axis=1)  # put_along_axis(y, keep, x)
     hidden = dy[:, prefix:] * ~mask[:, :, None]  # y[:, prefix:] = mask_token, where nothing was put after
     grads = {"mask_token": hidden.sum(axis=(0, 1), keepdims=True)}

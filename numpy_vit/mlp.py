@@ -9,7 +9,9 @@ from numpy_vit.dropout import DropoutCache, dropout_backward, dropout_forward
 from numpy_vit.gelu import GeluCache, gelu_backward, gelu_forward
 from numpy_vit.linear import LinearCache, linear_backward, linear_forward
 from vit_common.config import ViTConfig
+from vit_common.errors import check_names
 from vit_common.params import under
+from vit_common.part_names import MLP
 from vit_common.tape import Tape, note
 
 Array = np.ndarray
@@ -38,9 +40,11 @@ def mlp_forward(
     `fc2.bias` (D,). Masks: `drop1` (B, T, M), `drop2` (B, T, D). **Backward**: the stages in reverse order.
 
     Raises:
+        CheckpointError: a parameter is missing or unknown.
         ShapeError: a parameter or mask does not fit x.
         DtypeError, RangeError: as of `dropout_forward`.
     """
+    check_names("mlp", params, MLP)
     masks = masks or {}
     hidden, c_fc1 = linear_forward(x, params["fc1.weight"], params["fc1.bias"])  # (B, T, M)
     act, c_act = gelu_forward(hidden)

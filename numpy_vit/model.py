@@ -14,7 +14,7 @@ from numpy_vit.layer_norm import LayerNormCache, layer_norm_backward, layer_norm
 from numpy_vit.patch_embed import PatchEmbedCache, patch_embed_backward, patch_embed_forward
 from numpy_vit.pos_embed import PosEmbedCache, pos_embed_backward, pos_embed_forward, sincos_1d, sincos_2d
 from vit_common.config import ViTConfig
-from vit_common.errors import DtypeError, check_shape
+from vit_common.errors import DtypeError, check_float, check_shape
 from vit_common.masks import BEYOND, check_masks
 from vit_common.params import check_params, sub, under
 from vit_common.tape import Tape, note, scope
@@ -64,13 +64,12 @@ def vit_forward(
         DtypeError: images not of float32 or float64, or of another dtype than the parameters; a mask that is not bool.
         RangeError: a mask that leaves a query no key, or keeps another number of patches in each image.
     """
+    check_dtypes(params, images)
     check_params(params, config)
     check_masks(masks or (), config)
     if not config.is_plain or any(name in BEYOND for name in masks or ()):
-        check_dtypes(params, images)
         return assembled_forward(params, images, config, masks, tape)
     check_shape("images", images, ("B", config.in_channels, *config.image_size))
-    check_dtypes(params, images)
     masks = masks or {}
     x, c_patch = patch_embed_forward(images, params["patch_embed.proj.weight"], params["patch_embed.proj.bias"])
     note(tape, images=images, patch_embed=x)  # (B, N, D)
@@ -121,9 +120,11 @@ def vit_backward(dlogits: Array, cache: VitCache | AssembledCache, tape: Tape = 
 
 def check_dtypes(params: Mapping[str, Array], images: Array) -> None:
     """Raise unless images and parameters share one floating (or, for complex-step derivatives, complex) dtype."""
-    if not np.issubdtype(images.dtype, np.inexact):
-        raise DtypeError(f"images have dtype {images.dtype}, expected floating point; scale and normalise them first")
+    check_float("images", images, "scale and normalise them, then use .astype(np.float32)")
+    if not isinstance(params, Mapping):
+        raise DtypeError(f"params is a {type(params).__name__}, expected a dict of arrays by name, as of init_params")
     for name, p in params.items():
+        check_float(f"parameter {name}", p)
         if p.dtype != images.dtype:
             raise DtypeError(
                 f"parameter {name} has dtype {p.dtype} but the images have {images.dtype}; "

@@ -9,7 +9,9 @@ from numpy_vit.attention import AttentionCache, attention_backward, attention_fo
 from numpy_vit.dropout import DropoutCache, dropout_backward, dropout_forward
 from numpy_vit.linear import LinearCache, linear_backward, linear_forward
 from vit_common.config import ViTConfig
+from vit_common.errors import check_names
 from vit_common.params import under
+from vit_common.part_names import MULTI_HEAD
 from vit_common.tape import Tape, note
 
 Array = np.ndarray
@@ -54,9 +56,11 @@ def multi_head_forward(
     which the softmax cancels: in exact arithmetic its gradient is zero.
 
     Raises:
+        CheckpointError: a parameter is missing or unknown.
         ShapeError: a parameter or mask does not fit x.
         DtypeError, RangeError: as of `dropout_forward`.
     """
+    check_names("multi_head", params, MULTI_HEAD)
     masks = masks or {}
     qkv, c_qkv = linear_forward(x, params["qkv.weight"], params["qkv.bias"])  # (B, T, 3D)
     q, k, v = (split_heads(part, config.num_heads) for part in np.split(qkv, 3, axis=-1))  # (B, NH, T, HD) each

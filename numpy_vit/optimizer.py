@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_common.errors import CheckpointError, RangeError, check_shape
+from vit_common.errors import CheckpointError, RangeError, check_float, check_shape
 
 Array = np.ndarray
 Arrays = Mapping[str, Array]
@@ -116,9 +116,12 @@ def clip_grad_norm(grads: Arrays, max_norm: float) -> tuple[dict[str, Array], fl
 
     Raises:
         RangeError: `max_norm` is not positive.
+        DtypeError: a gradient that is not of float32 or float64; the squares of others overflow.
     """
     if not max_norm > 0:
         raise RangeError(f"max_norm={max_norm} must be positive; leave clipping out instead")
+    for name, g in grads.items():
+        check_float(f"gradient of {name}", g)
     norm = math.sqrt(sum(float(np.vdot(g, g)) for g in grads.values()))
     scale = max_norm / (norm + 1e-6)
     if not scale < 1.0:  # also when the norm is NaN: then nothing is hidden
@@ -131,6 +134,8 @@ def _check(params: Arrays, grads: Arrays, lr: float) -> None:
         odd = sorted(params.keys() ^ grads.keys())
         raise CheckpointError(f"parameters and gradients have different names: {', '.join(odd[:6])}")
     for name, p in params.items():
+        check_float(f"parameter {name}", p)
+        check_float(f"gradient of {name}", grads[name])
         check_shape(f"gradient of {name}", grads[name], p.shape)
     if not (math.isfinite(lr) and lr >= 0):
         raise RangeError(f"lr={lr} is not a learning rate; expected a finite number of at least 0")

@@ -42,6 +42,8 @@ def packed_attention_forward(
 
 def packed_attention_backward(dy: Array, cache: PackedAttentionCache) -> tuple[Array, Array, Array]:
     """(B, NH, T, HD) -> dq, dk, dv (B, NH, T, HD)."""
+    batch, heads, _, width = cache.parts[0].v.shape
+    check_shape("dy of packed_attention", dy, (batch, heads, sum(cache.lengths), width))
     grads = [attention_backward(dy[:, :, s], c) for s, c in zip(segments(cache.lengths), cache.parts, strict=True)]
     dq, dk, dv = (np.concatenate(parts, axis=2) for parts in zip(*grads, strict=True))  # y[s] = attention(q[s], ...)
     return dq, dk, dv

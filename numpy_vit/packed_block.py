@@ -11,7 +11,9 @@ from numpy_vit.mlp import MlpCache, mlp_backward, mlp_forward
 from numpy_vit.multi_head import merge_heads, split_heads
 from numpy_vit.packed_attention import PackedAttentionCache, packed_attention_backward, packed_attention_forward
 from vit_common.config import ViTConfig
+from vit_common.errors import check_names
 from vit_common.params import sub, under
+from vit_common.part_names import ENCODER_BLOCK
 
 Array = np.ndarray
 
@@ -38,8 +40,10 @@ def packed_block_forward(
     images at once. **Backward**: as there.
 
     Raises:
+        CheckpointError: a parameter is missing or unknown.
         ShapeError: a parameter does not fit x, or the lengths do not.
     """
+    check_names("packed_block", params, ENCODER_BLOCK)
     n1, c_norm1 = layer_norm_forward(x, params["norm1.weight"], params["norm1.bias"], config.norm_eps)
     qkv, c_qkv = linear_forward(n1, params["attn.qkv.weight"], params["attn.qkv.bias"])  # (1, T, 3D)
     q, k, v = (split_heads(part, config.num_heads) for part in np.split(qkv, 3, axis=-1))  # (1, NH, T, HD) each

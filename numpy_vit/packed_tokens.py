@@ -64,6 +64,7 @@ def packed_tokens_forward(
 def packed_tokens_backward(dy: Array, cache: PackedTokensCache) -> tuple[list[Array], dict[str, Array]]:
     """(1, T, D) -> dimages (C, H_i, W_i), gradients of the patch projection, class token and positions."""
     config = cache.config
+    check_shape("dy of packed_tokens", dy, (1, sum(cache.lengths), len(cache.linear.weight)))
     prefix, parts = int(config.class_token), [dy[:, s] for s in segments(cache.lengths)]
     grads: dict[str, Array] = {}
     if prefix:

@@ -13,6 +13,7 @@ from numpy_vit.packed_attention import segments
 from numpy_vit.packed_block import PackedBlockCache, packed_block_backward, packed_block_forward
 from numpy_vit.packed_tokens import PackedTokensCache, packed_tokens_backward, packed_tokens_forward
 from vit_common.config import ViTConfig
+from vit_common.errors import check_shape
 from vit_common.params import check_packable, check_params, sub, under
 
 Array = np.ndarray
@@ -65,6 +66,7 @@ def packed_forward(
 def packed_backward(dlogits: Array, cache: PackedCache) -> tuple[list[Array], dict[str, Array]]:
     """(B, K) -> dimages (C, H_i, W_i), gradients with exactly the names of the parameters."""
     dy, g_head = (dlogits, {}) if cache.head is None else linear_backward(dlogits, cache.head)
+    check_shape("dy of the pooling", dy, (len(cache.pools), len(cache.norm.weight)))
     parts = [pool_backward(dy[i : i + 1], pool) for i, pool in enumerate(cache.pools)]  # y[i] = pool(x[segment i])
     dx, g_norm = layer_norm_backward(np.concatenate(parts, axis=1), cache.norm)
     grads = {**under("head", g_head), **under("norm", g_norm)}

@@ -20,8 +20,11 @@ from numpy_vit.linear import LinearCache, linear_backward, linear_forward
 from numpy_vit.multi_head import merge_heads, split_heads
 from numpy_vit.norm import NormCache, norm_backward, norm_forward
 from numpy_vit.positions import Positions, PositionsGrad, QkPositionsCache, qk_positions_backward, qk_positions_forward
+from vit_common.assembled_spec import parallel_spec
 from vit_common.config import ViTConfig
+from vit_common.errors import check_names
 from vit_common.params import sub, under
+from vit_common.part_names import names_of
 from vit_common.tape import Tape, note
 
 Array = np.ndarray
@@ -56,6 +59,7 @@ def parallel_block_forward(
     (with differential attention), `ls.gamma`. Masks: `attn_drop`, `mlp_drop` (B, T, M), `drop_path` (B,).
     **Backward**: what the projection split, the backward concatenates.
     """
+    check_names("parallel_block", params, names_of(parallel_spec, config, positions.layer))
     masks, heads, diff = masks or {}, config.num_heads, config.uses_diff_attention
     normed, c_norm = norm_forward(sub(params, "in_norm"), x, config.norm, config.norm_eps)
     inner, c_in = linear_forward(normed, params["in_proj.weight"], params.get("in_proj.bias"))  # (B, T, M + 3A)

@@ -7,8 +7,11 @@ import numpy as np
 
 from numpy_vit.branch import BranchCache, BranchNames, branch_backward, branch_forward
 from numpy_vit.positions import Positions, PositionsGrad
+from vit_common.assembled_spec import things_spec
 from vit_common.config import ViTConfig
+from vit_common.errors import check_names
 from vit_common.params import sub, under
+from vit_common.part_names import names_of
 from vit_common.tape import Tape, note, scope
 
 Array = np.ndarray
@@ -33,6 +36,7 @@ def parallel_things_block_forward(
     `attns.0.*`, `attns.1.*`, `ffns.0.*`, `ffns.1.*`. **Backward**: the stream and every branch read the same value,
     so their gradients add up.
     """
+    check_names("parallel_things_block", params, names_of(things_spec, config, positions.layer))
     groups = []
     for group, names in GROUPS:
         caches, total = [], x

@@ -11,7 +11,7 @@ Array = np.ndarray
 
 class PatchDropoutCache(NamedTuple):
     keep: Array  # (B, N'), the places of the tokens kept
-    tokens: int
+    x_shape: tuple[int, int, int]
     prefix: int
 
 
@@ -45,14 +45,14 @@ def patch_dropout_forward(x: Array, mask: Array, prefix: int = 0) -> tuple[Array
     check_shape("patch_drop mask", mask, (x.shape[0], x.shape[1] - prefix))
     keep = kept_places(mask)
     patches = np.take_along_axis(x[:, prefix:], keep[:, :, None], axis=1)
-    return np.concatenate((x[:, :prefix], patches), axis=1), PatchDropoutCache(keep, x.shape[1], prefix)
+    return np.concatenate((x[:, :prefix], patches), axis=1), PatchDropoutCache(keep, x.shape, prefix)
 
 
 def patch_dropout_backward(dy: Array, cache: PatchDropoutCache) -> Array:
     """(B, P + N', D) -> dx (B, P + N, D)."""
-    keep, tokens, prefix = cache
-    check_shape("dy of patch_dropout", dy, (len(keep), prefix + keep.shape[1], "D"))
-    dx = np.zeros((dy.shape[0], tokens, dy.shape[2]), dy.dtype)
+    keep, x_shape, prefix = cache
+    check_shape("dy of patch_dropout", dy, (len(keep), prefix + keep.shape[1], x_shape[2]))
+    dx = np.zeros(x_shape, dy.dtype)
     dx[:, :prefix] = dy[:, :prefix]
     np.put_along_axis(dx[:, prefix:], keep[:, :, None], dy[:, prefix:], axis=1)  # patches = take(x, keep)
     return dx

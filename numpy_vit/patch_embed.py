@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numpy_vit.linear import LinearCache, linear_backward, linear_forward
-from vit_common.errors import ShapeError, check_shape
+from vit_common.errors import ShapeError, check_shape, check_sizes
 
 Array = np.ndarray
 
@@ -20,7 +20,9 @@ def patchify(images: Array, patch_size: tuple[int, int]) -> Array:
 
     Raises:
         ShapeError: the images have not four axes, or the patch does not divide them.
+        RangeError: the size of a patch is not two positive whole numbers.
     """
+    check_sizes("patch_size", patch_size)
     check_shape("images", images, ("B", "C", "H", "W"))
     batch, channels, height, width = images.shape
     patch_h, patch_w = patch_size
@@ -37,6 +39,7 @@ def patchify(images: Array, patch_size: tuple[int, int]) -> Array:
 
 def unpatchify(patches: Array, image_shape: tuple[int, int, int], patch_size: tuple[int, int]) -> Array:
     """The inverse of `patchify`: (B, N, C*P_h*P_w), (C, H, W) -> (B, C, H, W). A permutation, so also its adjoint."""
+    check_sizes("patch_size", patch_size)
     channels, height, width = image_shape
     patch_h, patch_w = patch_size
     grid_h, grid_w = height // patch_h, width // patch_w

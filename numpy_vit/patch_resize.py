@@ -13,6 +13,7 @@ Array = np.ndarray
 class PatchResizeCache(NamedTuple):
     rows: Array  # (P_h', P_h)
     columns: Array  # (P_w', P_w)
+    channels: tuple[int, int]  # (D, C)
 
 
 def patch_resize_forward(
@@ -35,11 +36,12 @@ def patch_resize_forward(
     """
     check_shape("patch weight", weight, ("D", "C", "P_h", "P_w"))
     rows, columns = (_pinv(m, n, rule).astype(weight.dtype) for m, n in zip(new, weight.shape[2:], strict=True))
-    return rows @ weight @ columns.T, PatchResizeCache(rows, columns)
+    return rows @ weight @ columns.T, PatchResizeCache(rows, columns, weight.shape[:2])
 
 
 def patch_resize_backward(dy: Array, cache: PatchResizeCache) -> Array:
     """(D, C, P_h', P_w') -> dweight (D, C, P_h, P_w)."""
+    check_shape("dy of patch_resize", dy, (*cache.channels, len(cache.rows), len(cache.columns)))
     return cache.rows.T @ dy @ cache.columns  # y = rows @ weight @ columns.T
 
 

@@ -47,7 +47,7 @@ def sincos_2d(grid_size: tuple[int, int], width: int, base: float = 10000.0) -> 
 
 
 class PosEmbedCache(NamedTuple):
-    pos_shape: tuple[int, int, int]
+    x_shape: tuple[int, int, int]
 
 
 def pos_embed_forward(x: Array, pos_embed: Array) -> tuple[Array, PosEmbedCache]:
@@ -63,9 +63,10 @@ def pos_embed_forward(x: Array, pos_embed: Array) -> tuple[Array, PosEmbedCache]
     """
     check_shape("x of pos_embed", x, ("B", "T", "D"))
     check_shape("pos_embed", pos_embed, (1, *x.shape[1:]))
-    return x + pos_embed, PosEmbedCache(pos_embed.shape)
+    return x + pos_embed, PosEmbedCache(x.shape)
 
 
 def pos_embed_backward(dy: Array, cache: PosEmbedCache) -> tuple[Array, dict[str, Array]]:
     """(B, T, D) -> dx (B, T, D), {"pos_embed": (1, T, D)}."""
+    check_shape("dy of pos_embed", dy, cache.x_shape)
     return dy, {"pos_embed": dy.sum(axis=0, keepdims=True)}  # y = x + pos_embed, broadcast over the batch

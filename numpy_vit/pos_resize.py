@@ -14,6 +14,7 @@ class PosResizeCache(NamedTuple):
     rows: Array | None  # (H', H); None: nothing was resized
     columns: Array | None  # (W', W)
     prefix: int
+    y_shape: tuple[int, int, int]
 
 
 def pos_resize_forward(
@@ -32,15 +33,17 @@ def pos_resize_forward(
     """
     check_shape("pos_embed", pos_embed, (1, prefix + old[0] * old[1], "D"))
     if new == old:  # nothing is resized, though dino's rule would move even these
-        return pos_embed, PosResizeCache(None, None, prefix)
+        return pos_embed, PosResizeCache(None, None, prefix, pos_embed.shape)
     rows, columns = (resize_matrix(m, n, rule).astype(pos_embed.dtype) for m, n in zip(new, old, strict=True))
     patches = _apply(pos_embed[:, prefix:], rows, columns)
-    return np.concatenate((pos_embed[:, :prefix], patches), axis=1), PosResizeCache(rows, columns, prefix)
+    y = np.concatenate((pos_embed[:, :prefix], patches), axis=1)
+    return y, PosResizeCache(rows, columns, prefix, y.shape)
 
 
 def pos_resize_backward(dy: Array, cache: PosResizeCache) -> Array:
     """(1, S, D) -> dpos_embed (1, T, D)."""
-    rows, columns, prefix = cache
+    rows, columns, prefix, y_shape = cache
+    check_shape("dy of pos_resize", dy, y_shape)
     if rows is None or columns is None:
         return dy
     patches = _apply(dy[:, prefix:], rows.T, columns.T)  # patches = rows @ pos @ columns.T

@@ -10,6 +10,7 @@ from numpy_vit.rel_pos_bias import RelPosBiasCache, rel_pos_bias_backward, rel_p
 from numpy_vit.rope import RopeCache, rope_backward, rope_forward
 from numpy_vit.table_resize import TableResizeCache, table_resize_backward, table_resize_forward
 from vit_common.config import ViTConfig
+from vit_common.errors import check_shape
 from vit_common.params import sub, under
 from vit_common.tape import Tape, note
 
@@ -35,6 +36,7 @@ class PositionsGrad(NamedTuple):
 class QkPositionsCache(NamedTuple):
     norms: tuple[NormCache, NormCache] | None
     ropes: tuple[RopeCache, RopeCache] | None
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]  # of q and k
 
 
 def qk_positions_forward(
@@ -56,13 +58,15 @@ def qk_positions_forward(
         q, r_q = rope_forward(q, positions.sin, positions.cos, prefix, config.rope_half)
         k, r_k = rope_forward(k, positions.sin, positions.cos, prefix, config.rope_half)
         ropes = r_q, r_k
-    return q, k, QkPositionsCache(norms, ropes)
+    return q, k, QkPositionsCache(norms, ropes, (q.shape, k.shape))
 
 
 def qk_positions_backward(
     dq: Array, dk: Array, cache: QkPositionsCache, tape: Tape = None
 ) -> tuple[Array, Array, Array | None, Array | None, dict[str, Array]]:
     """dq (B, NH, T, HD), dk (B, KH, T, HD) -> the same before norm and rotation, dsin, dcos, gradients of the norms."""
+    check_shape("dq of qk_positions", dq, cache.shapes[0])
+    check_shape("dk of qk_positions", dk, cache.shapes[1])
     dsin = dcos = None
     grads: dict[str, Array] = {}
     if cache.ropes is not None:
@@ -94,6 +98,7 @@ def table_bias_forward(
 
 def table_bias_backward(dbias: Array, cache: TableBiasCache) -> Array:
     """(1 or B, NH, T, T) -> dtable (R, NH)."""
+    check_shape("dbias of table_bias", dbias, ("B", "NH", "T", "T"))
     one = dbias if len(dbias) == 1 else dbias.sum(axis=0, keepdims=True)  # one table for all images
     return table_resize_backward(rel_pos_bias_backward(one, cache.bias), cache.resize)
 

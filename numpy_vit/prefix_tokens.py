@@ -13,6 +13,7 @@ ORDER = ("cls_token", "dist_token", "reg_token")
 
 class PrefixTokensCache(NamedTuple):
     counts: dict[str, int]  # tokens of each name, in order
+    y_shape: tuple[int, int, int]
 
 
 def prefix_tokens_forward(x: Array, tokens: Mapping[str, Array]) -> tuple[Array, PrefixTokensCache]:
@@ -31,11 +32,13 @@ def prefix_tokens_forward(x: Array, tokens: Mapping[str, Array]) -> tuple[Array,
     for name, token in present.items():
         check_shape(name, token, (1, "R", x.shape[2]))
     spread = [np.broadcast_to(t, (x.shape[0], *t.shape[1:])) for t in present.values()]  # (B, R, D) each
-    return np.concatenate((*spread, x), axis=1), PrefixTokensCache({n: t.shape[1] for n, t in present.items()})
+    y = np.concatenate((*spread, x), axis=1)
+    return y, PrefixTokensCache({n: t.shape[1] for n, t in present.items()}, y.shape)
 
 
 def prefix_tokens_backward(dy: Array, cache: PrefixTokensCache) -> tuple[Array, dict[str, Array]]:
     """(B, P + N, D) -> dx (B, N, D), the tokens' gradients."""
+    check_shape("dy of prefix_tokens", dy, cache.y_shape)
     grads, start = {}, 0
     for name, count in cache.counts.items():
         grads[name] = dy[:, start : start + count].sum(axis=0, keepdims=True)  # spread = broadcast_to(token, (B, R, D))

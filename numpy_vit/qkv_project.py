@@ -7,6 +7,7 @@ import numpy as np
 
 from numpy_vit.linear import LinearCache, linear_backward, linear_forward
 from numpy_vit.multi_head import merge_heads, split_heads
+from vit_common.errors import check_shape
 from vit_common.params import under
 from vit_common.tape import Tape, note
 
@@ -17,6 +18,7 @@ NAMES = ("q_proj", "k_proj", "v_proj")
 class QkvProjectCache(NamedTuple):
     linears: tuple[LinearCache, ...]  # one, fused, or three
     bias_names: tuple[str, ...]  # the parameters that hold the fused bias
+    shapes: tuple[tuple[int, ...], ...]  # of q, k and v
 
 
 def qkv_project_forward(
@@ -36,22 +38,26 @@ def qkv_project_forward(
         stages = [linear_forward(x, params[f"{n}.weight"], params.get(f"{n}.bias")) for n in NAMES]
         parts, linears = [y for y, _ in stages], tuple(cache for _, cache in stages)
         note(tape, **dict(zip(NAMES, parts, strict=True)))
-        return _heads(parts, heads), QkvProjectCache(linears, ())
+        qkv = _heads(parts, heads)
+        return qkv, QkvProjectCache(linears, (), tuple(part.shape for part in qkv))
     bias = params.get("qkv.bias")
     names: tuple[str, ...] = ("qkv.bias",) if "qkv.bias" in params else ()
     if "q_bias" in params:
         bias = np.concatenate((params["q_bias"], np.zeros_like(params["q_bias"]), params["v_bias"]))
         names = ("q_bias", "v_bias")
-    qkv, linear = linear_forward(x, params["qkv.weight"], bias)  # (B, T, 3A)
+    fused, linear = linear_forward(x, params["qkv.weight"], bias)  # (B, T, 3A)
     if names != ("q_bias", "v_bias"):
-        note(tape, qkv=qkv)
-    return _heads(np.split(qkv, 3, axis=-1), heads), QkvProjectCache((linear,), names)
+        note(tape, qkv=fused)
+    qkv = _heads(np.split(fused, 3, axis=-1), heads)
+    return qkv, QkvProjectCache((linear,), names, tuple(part.shape for part in qkv))
 
 
 def qkv_project_backward(
     dq: Array, dk: Array, dv: Array, cache: QkvProjectCache, tape: Tape = None
 ) -> tuple[Array, dict[str, Array]]:
     """Gradients of q, k, v -> dx (B, T, D), gradients of the parameters."""
+    for name, d, shape in zip("qkv", (dq, dk, dv), cache.shapes, strict=True):
+        check_shape(f"d{name} of qkv_project", d, shape)
     parts = [merge_heads(d) for d in (dq, dk, dv)]
     if len(cache.linears) == 3:
         note(tape, **dict(zip(NAMES, parts, strict=True)))

@@ -11,7 +11,7 @@ Array = np.ndarray
 
 class RelPosBiasCache(NamedTuple):
     row: Array  # (T, T) of int, the row of the table that each score has
-    rows: int
+    table_shape: tuple[int, int]  # (R, NH)
 
 
 def rel_pos_index(grid: tuple[int, int]) -> Array:
@@ -42,12 +42,14 @@ def rel_pos_bias_forward(table: Array, grid: tuple[int, int]) -> tuple[Array, Re
     height, width = grid
     check_shape("relative position table", table, ((2 * height - 1) * (2 * width - 1) + 3, "NH"))
     index = rel_pos_index(grid)
-    return table[index].transpose(2, 0, 1)[None], RelPosBiasCache(index, len(table))
+    return table[index].transpose(2, 0, 1)[None], RelPosBiasCache(index, table.shape)
 
 
 def rel_pos_bias_backward(dbias: Array, cache: RelPosBiasCache) -> Array:
     """(1, NH, T, T) -> dtable (R, NH)."""
-    rows = dbias[0].transpose(1, 2, 0).reshape(-1, dbias.shape[1])  # (T*T, NH)
-    order = np.argsort(cache.row.reshape(-1), kind="stable")
-    first = np.searchsorted(cache.row.reshape(-1)[order], np.arange(cache.rows))  # every row is used: no empty runs
+    row, (count, heads) = cache
+    check_shape("dbias of rel_pos_bias", dbias, (1, heads, *row.shape))
+    rows = dbias[0].transpose(1, 2, 0).reshape(-1, heads)  # (T*T, NH)
+    order = np.argsort(row.reshape(-1), kind="stable")
+    first = np.searchsorted(row.reshape(-1)[order], np.arange(count))  # every row is used: no empty runs
     return np.add.reduceat(rows[order], first, axis=0)  # bias = table[index]

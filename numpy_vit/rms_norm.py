@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_common.errors import check_shape
+from vit_common.errors import check_float, check_least, check_shape
 
 Array = np.ndarray
 
@@ -28,6 +28,8 @@ def rms_norm_forward(x: Array, weight: Array, eps: float = 1e-6) -> tuple[Array,
     Raises:
         ShapeError: the weight is not (D,).
     """
+    check_float("x of rms_norm", x)
+    check_least("eps", eps, 0.0)
     check_shape("rms_norm weight", weight, x.shape[-1:])
     rrms = 1.0 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)  # (..., 1)
     xhat = x * rrms

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_common.errors import check_shape
+from vit_common.errors import check_least, check_shape
 
 Array = np.ndarray
 
@@ -37,6 +37,7 @@ def rope_forward(x: Array, sin: Array, cos: Array, prefix: int = 0, half: bool =
     Raises:
         ShapeError: sin and cos are not one for each pair and patch.
     """
+    check_least("rope prefix", prefix, 0)
     check_shape("x of rope", x, ("B", "NH", "T", "HD"))
     leading = tuple(1 if n == 1 else m for n, m in zip(sin.shape, x.shape[:2], strict=False))
     check_shape("rope sin", sin, (*leading, x.shape[2] - prefix, x.shape[3] // 2))
@@ -50,6 +51,7 @@ def rope_forward(x: Array, sin: Array, cos: Array, prefix: int = 0, half: bool =
 def rope_backward(dy: Array, cache: RopeCache) -> tuple[Array, Array, Array]:
     """(B, NH, P + N, HD) -> dx (B, NH, P + N, HD), dsin and dcos of the shapes of sin and cos."""
     first, second, sin, cos, half, prefix = cache
+    check_shape("dy of rope", dy, (*first.shape[:2], prefix + first.shape[2], 2 * first.shape[3]))
     dfirst, dsecond = _pairs(dy[:, :, prefix:], half)
     back = _join(dfirst * cos + dsecond * sin, dsecond * cos - dfirst * sin, half)  # y = rotation @ x
     spread = tuple(axis for axis in (0, 1) if sin.shape[axis] == 1)

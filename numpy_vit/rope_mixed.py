@@ -38,5 +38,6 @@ def rope_mixed_forward(freqs: Array, points: Array) -> tuple[tuple[Array, Array]
 def rope_mixed_backward(dsin: Array, dcos: Array, cache: RopeMixedCache) -> Array:
     """(L, NH, N, HD/2) twice -> dfreqs (2, L, NH, HD/2)."""
     check_shape("dsin of rope_mixed", dsin, cache.sin.shape)
+    check_shape("dcos of rope_mixed", dcos, cache.cos.shape)
     dangles = dsin * cache.cos - dcos * cache.sin  # sin(angles), cos(angles)
     return np.stack([(dangles * t[:, None]).sum(axis=2) for t in cache.points.T])  # angles = t1 freqs1 + t2 freqs2

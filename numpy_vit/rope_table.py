@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from vit_common.config import ViTConfig
+from vit_common.errors import check_sizes
 
 Array = np.ndarray
 
@@ -19,6 +20,7 @@ def patch_grid(
 
     `ref`: the grid of pre-training; $t \mapsto t / n \cdot n_\mathrm{ref}$ lays this grid over that one (EVA-02).
     """
+    check_sizes("grid", grid)
     axes = [np.arange(n, dtype=np.float64) + offset for n in grid]
     if ref is not None:
         axes = [t / n * r for t, n, r in zip(axes, grid, ref, strict=True)]

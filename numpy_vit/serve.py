@@ -56,9 +56,9 @@ def serve(params: Mapping[str, Array], images: Array, config: ViTConfig) -> Arra
 
 def _tokens(params: Mapping[str, Array], images: Array, config: ViTConfig) -> Array:
     """(B, C, H, W) -> (B, T, D)."""
+    check_dtypes(params, images)
     check_params(params, config)
     check_shape("images", images, ("B", config.in_channels, *config.image_size))
-    check_dtypes(params, images)
     x, _ = patch_embed_forward(images, params["patch_embed.proj.weight"], params["patch_embed.proj.bias"])
     if config.class_token:
         x, _ = class_token_forward(x, params["cls_token"])

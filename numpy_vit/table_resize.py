@@ -14,6 +14,7 @@ EXTRA = 3  # rows of the class token, which stay
 class TableResizeCache(NamedTuple):
     rows: Array | None  # (2h' - 1, 2h - 1); None: nothing was resized
     columns: Array | None  # (2w' - 1, 2w - 1)
+    y_shape: tuple[int, int]  # (R', NH)
 
 
 def table_resize_forward(
@@ -36,14 +37,16 @@ def table_resize_forward(
     if rule == "huggingface_bilinear":  # it reads a table as that of the grid on its side
         old_h, old_w = old_w, old_h
     if (old_h, old_w) == (new_h, new_w):
-        return table, TableResizeCache(None, None)
+        return table, TableResizeCache(None, None, table.shape)
     rows, columns = (table_matrix(m, n, rule).astype(table.dtype) for m, n in ((new_h, old_h), (new_w, old_w)))
-    return _apply(table, rows, columns), TableResizeCache(rows, columns)
+    y = _apply(table, rows, columns)
+    return y, TableResizeCache(rows, columns, y.shape)
 
 
 def table_resize_backward(dy: Array, cache: TableResizeCache) -> Array:
     """(R', NH) -> dtable (R, NH)."""
-    rows, columns = cache
+    rows, columns, y_shape = cache
+    check_shape("dy of table_resize", dy, y_shape)
     return dy if rows is None or columns is None else _apply(dy, rows.T, columns.T)  # y = rows @ table @ columns.T
 
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_common.errors import ConfigError, check_shape
+from vit_common.errors import ConfigError, check_least, check_shape
 
 Array = np.ndarray
 POOLS = ("cls", "mean", "max", "avg_max", "cls_mean", "cls_dist", "none")
@@ -29,6 +29,7 @@ def token_pool_forward(x: Array, pool: str, prefix: int, include_prefix: bool = 
     Raises:
         ConfigError: another kind of pooling, or no token left to read.
     """
+    check_least("token_pool prefix", prefix, 0)
     check_shape("x of token_pool", x, ("B", "T", "D"))
     start = 0 if include_prefix else prefix
     if pool not in POOLS or x.shape[1] <= start:

@@ -56,8 +56,8 @@ BUGS = (
               "dscores.sum(axis=spread[:1], keepdims=True)[tuple(slice(0, n) for n in bias_shape)]"),)),
     Bug("groups_not_summed", "grouped_query", "a shared head gets the gradient of one reader",
         (Edit("grouped_query", "grouped_query_backward",
-              "dy.reshape(batch, heads // cache.groups, cache.groups, keys, width).sum(axis=2)",
-              "dy.reshape(batch, heads // cache.groups, cache.groups, keys, width)[:, :, 0]"),)),
+              "dy.reshape(batch, kept, groups, keys, width).sum(axis=2)",
+              "dy.reshape(batch, kept, groups, keys, width)[:, :, 0]"),)),
     Bug("groups_interleaved", "grouped_query", "query head h reads head h mod KH",
         (Edit("grouped_query", "grouped_query_forward", "np.repeat(x, groups, axis=1)",
               "np.tile(x, (1, groups, 1, 1))"),)),
@@ -71,7 +71,7 @@ BUGS = (
          Edit("diff_attention", "diff_attention_forward", "q[:, 1::2]", "q[:, v.shape[1] :]"))),
     Bug("table_gradient_written", "rel_pos_bias", "the look-up's adjoint writes rows instead of adding them up",
         (Wrong("rel_pos_bias", "rel_pos_bias_backward", """(dbias, cache):
-            out = np.zeros((cache.rows, dbias.shape[1]), dbias.dtype)
+            out = np.zeros(cache.table_shape, dbias.dtype)
             out[cache.row] = dbias[0].transpose(1, 2, 0)
             return out"""),)),
     Bug("class_rows_exchanged", "rel_pos_bias", "class token to patch and patch to class token exchanged",
@@ -166,8 +166,8 @@ BUGS = (
         (Edit("resize_matrix", "_cubic", "(a + 2.0) * x - (a + 3.0)", "(a + 2.0) * x - (a + 2.9)"),)),
     Bug("keys_of_a_group_not_summed", "assembled_attention", "the values' gradient for the keys' of shared heads",
         (Edit("assembled_attention", "assembled_attention_backward",
-              "grouped_query_backward(dk, cache.groups), grouped_query_backward(dv, cache.groups)",
-              "grouped_query_backward(dv, cache.groups), grouped_query_backward(dv, cache.groups)"),)),
+              "grouped_query_backward(dk, cache.k_groups), grouped_query_backward(dv, cache.v_groups)",
+              "grouped_query_backward(dv, cache.k_groups), grouped_query_backward(dv, cache.v_groups)"),)),
     Bug("second_residual_dropped", "assembled_block", "the gradient of the stream is lost at the second fork",
         (Edit("assembled_block", "assembled_block_backward", "dz + dy", "dz"),)),
     Bug("every_block_the_first_ones_heads", "assembled_encoder", "all blocks take the first block's rate",

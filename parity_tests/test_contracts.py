@@ -8,7 +8,6 @@ import torch
 
 import numpy_vit
 import torch_vit
-from parity_tests.ordinary import Setting, model_case
 from parity_tests.strategies import normal
 from vit_common import DtypeError, RangeError, ShapeError, ViTConfig, init_params
 
@@ -103,18 +102,6 @@ def test_upstream_gradients_that_are_refused(stage, shapes, wrong):
     for shape in wrong:
         with pytest.raises(ShapeError, match=f"dy of {stage} has shape"):
             getattr(numpy_vit, f"{stage}_backward")(normal(9, shape), cache)
-
-
-@pytest.mark.parametrize("stage", ["multi_head", "mlp", "encoder_block", "encoder"])
-def test_torch_takes_exactly_its_parameters(stage):
-    case = model_case(stage, Setting(), 2)
-    params = torch_vit.to_torch({n: a for n, a in case.arrays.items() if n != "x"})
-    x, forward = torch.from_numpy(case.arrays["x"]), getattr(torch_vit, f"{stage}_forward")
-    first = next(iter(params))
-    with pytest.raises(RuntimeError, match="Unexpected|unexpected"):
-        forward({**params, "extra": params[first]}, x, case.options["config"])
-    with pytest.raises(RuntimeError, match="Missing|missing"):
-        forward({n: p for n, p in params.items() if n != first}, x, case.options["config"])
 
 
 @pytest.mark.parametrize("name", ["vit_forward", "serve", "packed_forward"])

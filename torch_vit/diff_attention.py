@@ -8,6 +8,7 @@ from torch import Tensor
 
 from torch_vit.biased_attention import biased_attention_forward
 from torch_vit.rms_norm import rms_norm_forward
+from vit_common.errors import check_shape
 
 LAMBDAS = ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2")
 EPS = 1e-5  # of the norm of each head
@@ -32,6 +33,8 @@ def diff_attention_forward(
         drop = None if drop_mask is None else drop_mask[:, i::2]
         inside = None if tap is None else _inside(tap, name)
         parts.append(biased_attention_forward(q[:, i::2], k[:, i::2], v, bias, drop, drop_rate, training, inside))
+    for name in LAMBDAS:
+        check_shape(name, params[name], q.shape[3:])
     q1, k1, q2, k2 = (params[name] for name in LAMBDAS)
     start = lambda_start(layer)
     o = parts[0] - (torch.exp(q1 @ k1) - torch.exp(q2 @ k2) + start) * parts[1]

@@ -12,7 +12,9 @@ from torch_vit.mlp import Mlp
 from torch_vit.multi_head import AttentionPath, MultiHead
 from torch_vit.tape import Tap
 from vit_common.config import ViTConfig
+from vit_common.errors import check_names
 from vit_common.params import sub
+from vit_common.part_names import ENCODER_BLOCK
 
 
 class EncoderBlock(nn.Module):
@@ -46,6 +48,7 @@ def encoder_block_forward(
     drop_path_rate: float = 0.0,
 ) -> Tensor:
     """(B, T, D) -> (B, T, D), with the parameters as an argument, as in the NumPy engine."""
+    check_names("encoder_block", params, ENCODER_BLOCK)
     with torch.device("meta"):  # a shell: the parameters come from outside
         module = EncoderBlock(config, drop_path_rate, "explicit").eval()
     return functional_call(module, dict(params), (x, masks), strict=True)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from torch_vit.linear import linear_forward
 from vit_common.config import ViTConfig
-from vit_common.errors import ConfigError, check_shape
+from vit_common.errors import ConfigError, check_least, check_shape
 
 
 def pool_forward(x: Tensor, pool: str = "cls", prefix: int = 1) -> Tensor:
@@ -15,6 +15,7 @@ def pool_forward(x: Tensor, pool: str = "cls", prefix: int = 1) -> Tensor:
     Raises:
         ConfigError: another kind of pooling, or no token left to read.
     """
+    check_least("pool prefix", prefix, 0)
     check_shape("x of pool", x, ("B", "T", "D"))
     if pool not in ("cls", "mean") or x.shape[1] <= (prefix if pool == "mean" else 0):
         raise ConfigError(f"cannot pool {pool!r} over {x.shape[1]} tokens with {prefix} before the patches")

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vit_common.errors import check_shape
+from vit_common.errors import check_least, check_shape
 
 
 def layer_norm_forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-6) -> Tensor:
@@ -12,7 +12,9 @@ def layer_norm_forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-
 
     Raises:
         ShapeError: weight or bias is not (D,).
+        RangeError: eps is negative.
     """
+    check_least("eps", eps, 0.0)
     check_shape("layer_norm weight", weight, x.shape[-1:])
     check_shape("layer_norm bias", bias, x.shape[-1:])
     return F.layer_norm(x, x.shape[-1:], weight, bias, eps)

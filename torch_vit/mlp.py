@@ -12,6 +12,8 @@ from torch_vit.gelu import gelu_forward
 from torch_vit.linear import Linear
 from torch_vit.tape import Tap
 from vit_common.config import ViTConfig
+from vit_common.errors import check_names
+from vit_common.part_names import MLP
 
 
 class Mlp(nn.Module):
@@ -39,6 +41,7 @@ def mlp_forward(
     params: Mapping[str, Tensor], x: Tensor, config: ViTConfig, masks: Mapping[str, Tensor] | None = None
 ) -> Tensor:
     """(B, T, D) -> (B, T, D), with the parameters as an argument, as in the NumPy engine."""
+    check_names("mlp", params, MLP)
     with torch.device("meta"):  # a shell: the parameters come from outside
         module = Mlp(config).eval()
     return functional_call(module, dict(params), (x, masks), strict=True)

@@ -132,8 +132,8 @@ def vit_forward(
     Raises:
         CheckpointError, ShapeError, DtypeError: parameters that do not fit the configuration, or not the images.
     """
-    check_params(params, config)
     check_dtypes(params, images)
+    check_params(params, config)
     module = VisionTransformer(config, "explicit", seed=None).eval()
     return functional_call(module, dict(params), (images, masks))
 

@@ -13,7 +13,8 @@ from torch_vit.dropout import dropout_forward
 from torch_vit.linear import Linear
 from torch_vit.tape import Tap
 from vit_common.config import ViTConfig
-from vit_common.errors import ConfigError, nearest
+from vit_common.errors import ConfigError, check_names, nearest
+from vit_common.part_names import MULTI_HEAD
 
 AttentionPath = Literal["fused", "explicit", "manual"]
 
@@ -111,6 +112,7 @@ def multi_head_forward(
     params: Mapping[str, Tensor], x: Tensor, config: ViTConfig, masks: Mapping[str, Tensor] | None = None
 ) -> Tensor:
     """(B, T, D) -> (B, T, D), with the parameters as an argument, as in the NumPy engine."""
+    check_names("multi_head", params, MULTI_HEAD)
     with torch.device("meta"):  # a shell: the parameters come from outside
         module = MultiHead(config, "explicit").eval()
     return functional_call(module, dict(params), (x, masks), strict=True)

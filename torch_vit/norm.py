@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from torch_vit.layer_norm import LayerNorm, layer_norm_forward
 from torch_vit.rms_norm import RmsNorm, rms_norm_forward
+from vit_common.errors import ConfigError, nearest
 
 
 def norm_forward(params: Mapping[str, Tensor], x: Tensor, kind: str, eps: float) -> Tensor:
@@ -13,10 +14,13 @@ def norm_forward(params: Mapping[str, Tensor], x: Tensor, kind: str, eps: float)
 
     Raises:
         ShapeError: a parameter is not (D,).
+        ConfigError: another kind of norm.
     """
     if kind == "rms":
         return rms_norm_forward(x, params["weight"], eps)
-    return layer_norm_forward(x, params["weight"], params["bias"], eps)
+    if kind == "layer":
+        return layer_norm_forward(x, params["weight"], params["bias"], eps)
+    raise ConfigError(f"norm={kind!r} is unknown; {nearest(kind, ('layer', 'rms'))}")
 
 
 def make_norm(width: int, kind: str, eps: float) -> nn.Module:

@@ -80,6 +80,11 @@ def cudnn_allows_tf32() -> bool:
 
 def check_dtypes(params: Mapping[str, Tensor], images: Tensor) -> None:
     """Raise unless images and parameters share one floating dtype."""
+    if not isinstance(params, Mapping):
+        raise DtypeError(f"params is a {type(params).__name__}, expected a dict of tensors by name, as of to_torch")
+    for name, tensor in {"images": images, **params}.items():
+        if not isinstance(tensor, Tensor):
+            raise DtypeError(f"{name} is a {type(tensor).__name__}, expected a tensor; use torch.from_numpy")
     if not images.is_floating_point():
         raise DtypeError(f"images have dtype {images.dtype}, expected floating point; scale and normalise them first")
     for name, p in params.items():

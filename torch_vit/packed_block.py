@@ -10,6 +10,8 @@ from torch_vit.linear import linear_forward
 from torch_vit.multi_head import merge_heads, split_heads
 from torch_vit.packed_attention import packed_attention_forward
 from vit_common.config import ViTConfig
+from vit_common.errors import check_names
+from vit_common.part_names import ENCODER_BLOCK
 
 
 def packed_block_forward(
@@ -18,8 +20,10 @@ def packed_block_forward(
     """(1, T, D), T tokens of segments of these lengths -> (1, T, D): the block of `encoder_block`, nothing dropped.
 
     Raises:
+        CheckpointError: a parameter is missing or unknown.
         ShapeError: a parameter does not fit x, or the lengths do not.
     """
+    check_names("packed_block", params, ENCODER_BLOCK)
 
     def linear(name: str, y: Tensor) -> Tensor:
         return linear_forward(y, params[f"{name}.weight"], params[f"{name}.bias"])

@@ -15,7 +15,10 @@ from torch_vit.multi_head import AttentionPath, known_path, merge_heads, split_h
 from torch_vit.norm import make_norm
 from torch_vit.positions import Positions
 from torch_vit.tape import Tap
+from vit_common.assembled_spec import parallel_spec
 from vit_common.config import ViTConfig
+from vit_common.errors import check_names
+from vit_common.part_names import names_of
 
 
 class ParallelBlock(HeadNorms):
@@ -69,6 +72,7 @@ def parallel_block_forward(
     masks: Mapping[str, Tensor] | None = None, drop_path_rate: float = 0.0,
 ) -> Tensor:  # fmt: skip
     """(B, T, D) -> (B, T, D), with the parameters as an argument, as in the NumPy engine."""
+    check_names("parallel_block", params, names_of(parallel_spec, config, positions.layer))
     with torch.device("meta"):  # a shell: the parameters come from outside
         module = ParallelBlock(config, positions.layer, drop_path_rate, "explicit").eval()
     return functional_call(module, dict(params), (x, positions, masks), strict=True)

@@ -12,8 +12,11 @@ from torch_vit.layer_scale import LayerScale
 from torch_vit.multi_head import AttentionPath
 from torch_vit.norm import make_norm
 from torch_vit.positions import Positions
+from vit_common.assembled_spec import things_spec
 from vit_common.config import ViTConfig
+from vit_common.errors import check_names
 from vit_common.params import sub
+from vit_common.part_names import names_of
 
 PARALLEL = 2
 
@@ -62,6 +65,7 @@ def parallel_things_block_forward(
     masks: Mapping[str, Tensor] | None = None, drop_path_rate: float = 0.0,
 ) -> Tensor:  # fmt: skip
     """(B, T, D) -> (B, T, D), with the parameters as an argument, as in the NumPy engine."""
+    check_names("parallel_things_block", params, names_of(things_spec, config, positions.layer))
     with torch.device("meta"):  # a shell: the parameters come from outside
         module = ParallelThingsBlock(config, positions.layer, drop_path_rate, "explicit").eval()
     return functional_call(module, dict(params), (x, positions, masks), strict=True)

@@ -3,7 +3,7 @@ r"""Patch embedding: cut the image into patches, map each to a token."""
 from torch import Tensor
 from torch.nn import functional as F
 
-from vit_common.errors import ShapeError, check_shape
+from vit_common.errors import ShapeError, check_shape, check_sizes
 
 
 def patchify(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
@@ -11,13 +11,16 @@ def patchify(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
 
     Raises:
         ShapeError: the images have not four axes, or the patch does not divide them.
+        RangeError: the size of a patch is not two positive whole numbers.
     """
+    check_sizes("patch_size", patch_size)
     check_divisible(images, patch_size)
     return F.unfold(images, patch_size, stride=patch_size).transpose(1, 2)
 
 
 def unpatchify(patches: Tensor, image_shape: tuple[int, int, int], patch_size: tuple[int, int]) -> Tensor:
     """The inverse of `patchify`: (B, N, C*P_h*P_w) and (C, H, W) -> (B, C, H, W)."""
+    check_sizes("patch_size", patch_size)
     channels, height, width = image_shape
     count = (height // patch_size[0]) * (width // patch_size[1])
     check_shape("patches", patches, ("B", count, channels * patch_size[0] * patch_size[1]))

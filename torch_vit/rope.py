@@ -3,7 +3,7 @@ r"""Rotary position embedding: pairs of channels of query and key are turned by 
 import torch
 from torch import Tensor
 
-from vit_common.errors import check_shape
+from vit_common.errors import check_least, check_shape
 
 
 def rope_forward(x: Tensor, sin: Tensor, cos: Tensor, prefix: int = 0, half: bool = False) -> Tensor:
@@ -14,6 +14,7 @@ def rope_forward(x: Tensor, sin: Tensor, cos: Tensor, prefix: int = 0, half: boo
     Raises:
         ShapeError: sin and cos are not one for each pair and patch.
     """
+    check_least("rope prefix", prefix, 0)
     check_shape("x of rope", x, ("B", "NH", "T", "HD"))
     leading = tuple(1 if n == 1 else m for n, m in zip(sin.shape, x.shape[:2], strict=False))
     check_shape("rope sin", sin, (*leading, x.shape[2] - prefix, x.shape[3] // 2))

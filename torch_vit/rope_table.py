@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 
 from vit_common.config import ViTConfig
+from vit_common.errors import check_sizes
 
 
 def patch_grid(
     grid: tuple[int, int], indexing: str = "ij", offset: float = 0.0, ref: tuple[int, int] | None = None
 ) -> Tensor:
     """Patch indices (N, 2), row by row: (row, column) for "ij", (column, row) for "xy"; laid over the grid `ref`."""
+    check_sizes("grid", grid)
     axes = [torch.arange(n, dtype=torch.float64) + offset for n in grid]
     if ref is not None:
         axes = [t * (r / n) for t, n, r in zip(axes, grid, ref, strict=True)]

@@ -62,7 +62,7 @@ def _last_block(block: EncoderBlock, x: Tensor) -> Tensor:
 @torch.inference_mode()
 def serve(params: Mapping[str, Tensor], images: Tensor, config: ViTConfig) -> Tensor:
     """images (B, C, H, W) -> logits (B, K), with the parameters as an argument, as in the NumPy engine."""
-    check_params(params, config)
     check_dtypes(params, images)
+    check_params(params, config)
     module = Serving(VisionTransformer(config, seed=None))
     return functional_call(module, {f"model.{name}": p for name, p in params.items()}, (images,))

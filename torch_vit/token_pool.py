@@ -3,7 +3,7 @@ r"""Pooling of variants: by maximum, by the mean of two things, the class token 
 import torch
 from torch import Tensor
 
-from vit_common.errors import ConfigError, check_shape
+from vit_common.errors import ConfigError, check_least, check_shape
 
 POOLS = ("cls", "mean", "max", "avg_max", "cls_mean", "cls_dist", "none")
 
@@ -14,6 +14,7 @@ def token_pool_forward(x: Tensor, pool: str, prefix: int, include_prefix: bool =
     Raises:
         ConfigError: another kind of pooling, or no token left to read.
     """
+    check_least("token_pool prefix", prefix, 0)
     check_shape("x of token_pool", x, ("B", "T", "D"))
     part = x if include_prefix else x[:, prefix:]
     if pool not in POOLS or not part.shape[1]:

@@ -2,7 +2,9 @@
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -44,13 +46,48 @@ def check_shape(name: str, array, expected: tuple) -> None:
 
     >>> check_shape("weight", np.zeros((4, 3)), ("out", 3))
     """
-    shape = tuple(array.shape)
+    shape = tuple(array.shape if hasattr(array, "shape") else np.shape(array))
     fits = len(shape) == len(expected) and all(
         want == have for want, have in zip(expected, shape, strict=True) if isinstance(want, int)
     )
     if not fits:
         wanted = "(" + ", ".join("?" if n is None else str(n) for n in expected) + ")"
         raise ShapeError(f"{name} has shape {shape}, expected {wanted}")
+
+
+FLOATS = (np.float32, np.float64, np.complex64, np.complex128)
+
+
+def check_float(name: str, array, fix: str = "use np.asarray(x).astype(np.float32)") -> None:
+    """Raise DtypeError unless NumPy's `array` is of float32 or float64 (or complex, for complex-step derivatives).
+
+    >>> check_float("x", np.zeros(3, np.float32))
+    """
+    dtype = getattr(array, "dtype", type(array).__name__)
+    if getattr(dtype, "type", None) not in FLOATS:
+        raise DtypeError(f"{name} has dtype {dtype}, expected float32 or float64; {fix}")
+
+
+def check_names(part: str, params: Mapping[str, Any], expected: Set[str]) -> None:
+    """Raise CheckpointError unless the parameters of a part of the model have exactly the names expected."""
+    if not isinstance(params, Mapping):
+        raise DtypeError(f"the parameters of {part} are a {type(params).__name__}, expected a dict of arrays by name")
+    if params.keys() != expected:
+        odd = {"missing": sorted(expected - params.keys()), "not part of it": sorted(params.keys() - expected)}
+        listing = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in odd.items() if names)
+        raise CheckpointError(f"these are not the parameters of {part}; {listing}")
+
+
+def check_least(name: str, value: float, least: float) -> None:
+    """Raise RangeError unless value >= least; NaN is not."""
+    if not value >= least:
+        raise RangeError(f"{name}={value} is too small; expected at least {least}")
+
+
+def check_sizes(name: str, sizes: tuple[int, int]) -> None:
+    """Raise RangeError unless sizes are two positive whole numbers, (height, width)."""
+    if isinstance(sizes, str) or len(sizes) != 2 or not all(isinstance(n, Integral) and n > 0 for n in sizes):
+        raise RangeError(f"{name}={sizes!r} is no size; expected (height, width), two positive whole numbers")
 
 
 def check_finite(**arrays) -> None:
