@@ -180,8 +180,10 @@ class Bounded:
         return self._rounded(np.tanh(self.v), self.e / np.cosh(np.minimum(least, 300.0)) ** 2, ELEMENTARY)
 
     def sigmoid(self) -> Bounded:
-        r"""$|\sigma(\hat a) - \sigma(a)| \le \sigma(a) (e^{e_a} - 1)$, as $(\log \sigma)' = 1 - \sigma \le 1$; an exponential,
-        a sum and a quotient, each of positive numbers, round."""
+        r"""$|\sigma(\hat a) - \sigma(a)| \le \sigma(a) (e^{e_a} - 1)$, as $(\log \sigma)' = 1 - \sigma \le 1$.
+
+        An exponential, a sum and a quotient, each of positive numbers, round.
+        """
         from scipy.special import expit
 
         v = expit(self.v)

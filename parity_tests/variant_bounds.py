@@ -1,4 +1,4 @@
-r"""The bounds of the variants' leaves, as `bounds.py` has them of the plain model's: the formula, forward and backward."""
+r"""The bounds of the variants' leaves, as `bounds.py` has the plain model's: the formula, forward and backward."""
 
 import math
 

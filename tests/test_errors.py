@@ -6,7 +6,8 @@ import pytest
 from vit_common import DtypeError, RangeError, check_finite
 
 
-@pytest.mark.parametrize("given", ["a", [object()], np.array(["a"]), None, [[1.0], [1.0, 2.0]]], ids=str)
+@pytest.mark.parametrize("given", ["a", [object()], np.array(["a"]), None, [[1.0], [1.0, 2.0]]],
+                         ids=["string", "objects", "strings", "nothing", "ragged"])
 def test_what_is_no_array_of_numbers_is_not_checked(given):
     with pytest.raises(DtypeError, match="weight is no array of numbers"):
         check_finite(weight=given)
