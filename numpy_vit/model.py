@@ -124,8 +124,8 @@ def check_dtypes(params: Mapping[str, Array], images: Array) -> None:
     if not isinstance(params, Mapping):
         raise DtypeError(f"params is a {type(params).__name__}, expected a dict of arrays by name, as of init_params")
     for name, p in params.items():
-        check_float(f"parameter {name}", p)
-        if p.dtype != images.dtype:
+        if getattr(p, "dtype", "") != images.dtype:
+            check_float(f"parameter {name}", p)
             raise DtypeError(
                 f"parameter {name} has dtype {p.dtype} but the images have {images.dtype}; "
                 f"cast one of them, e.g. images.astype(np.{p.dtype})"
