@@ -2,8 +2,11 @@
 
 import sys
 
-from torch_vit.engine import TorchEngine
-from vit_common.cli import main
+try:
+    from torch_vit.engine import TorchEngine
+    from vit_common.cli import main
+except KeyboardInterrupt:  # Ctrl-C before `main` is there to answer it
+    sys.exit(130)
 
 if __name__ == "__main__":
     sys.exit(main(TorchEngine, sys.argv[1:]))
