@@ -7,6 +7,7 @@ really be used.
 """
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -49,9 +50,18 @@ def main(factory: EngineFactory, argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader, e.g. `head`, has enough
-        _without_output()
+    except OSError as error:
+        if not (isinstance(error, BrokenPipeError) or (error.errno == errno.EIO and error.filename is None)):
+            raise
+        _without_output()  # the reader, e.g. `head`, has enough, or the terminal was closed
         return BROKEN_PIPE if verb == "train" else 0  # an answer was read as far as wanted; a training is not done
+    except (MemoryError, RuntimeError) as error:
+        from vit_common.room import no_memory
+
+        if not (said := no_memory(error)):
+            raise
+        print(f"error: {said}", file=sys.stderr)
+        return 1
 
 
 def _without_output() -> None:

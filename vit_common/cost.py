@@ -97,10 +97,31 @@ MASK_STAGES = {
 
 
 def _with_params_and_masks(row: StageCost, config: ViTConfig) -> StageCost:
-    owner = PARAM_NAMES.get(row.stage, row.stage)
-    shapes = [spec.shape for name, spec in param_spec(config).items() if _owner(name) == owner]
-    masks = [shape for site, rate, shape in mask_sites(config, 1) if rate > 0 and _holder(site) == row.stage]
-    return replace(row, params=sum(map(math.prod, shapes)), mask_bytes=sum(map(math.prod, masks)))
+    owner, few = PARAM_NAMES.get(row.stage, row.stage), _few_blocks(config)
+    params = sum(count for name, count in parameter_counts(config).items() if _owner(name) == owner)
+    masks = [
+        math.prod(shape) * _times(site, config)
+        for site, rate, shape in mask_sites(few, 1)
+        if rate > 0 and _holder(site) == row.stage
+    ]
+    return replace(row, params=params, mask_bytes=sum(masks))
+
+
+def parameter_counts(config: ViTConfig) -> dict[str, int]:
+    """Numbers by the parameter's name; `blocks.1` stands for all blocks after the first, for there may be 10^9."""
+    specs = param_spec(_few_blocks(config)).items()
+    return {name: math.prod(spec.shape) * _times(name, config) for name, spec in specs}
+
+
+def _few_blocks(config: ViTConfig) -> ViTConfig:
+    """With two blocks at most, unless the blocks were given one by one: all but the first are alike."""
+    alike = not isinstance(config.num_kv_heads, tuple)
+    return config.replace(depth=2) if alike and config.depth > 2 else config
+
+
+def _times(name: str, config: ViTConfig) -> int:
+    alike = not isinstance(config.num_kv_heads, tuple)
+    return config.depth - 1 if alike and name.startswith("blocks.1.") else 1
 
 
 def _holder(site: str) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from vit_common.errors import ConfigError, DataError, DtypeError, ShapeError, nearest, require
+from vit_common.memory import total_memory
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF_MEAN, HALF_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -109,6 +110,7 @@ def resize_center_crop(
     if new_height < height or new_width < width:
         raise ConfigError(f"squash={squash} is smaller than the {height}x{width} to cut out; give at least that")
     if (new_height, new_width) != image.shape[:2]:
+        _check_room(image.shape, (new_height, new_width))
         image = _pillow_resize(image, (new_height, new_width), interpolation)
     top, left = (
         round((new_height - height) / 2),
@@ -137,6 +139,16 @@ def _resized(
             f"{want[0]}x{want[1]}; resize to at least {max(want)} pixels"
         )
     return new
+
+
+def _check_room(shape: tuple[int, ...], new: tuple[int, int]) -> None:
+    """Raise DataError if the resized image, once Pillow's and once as an array, is more than the machine holds."""
+    need, have = new[0] * new[1] * (2 if shape[2] == 1 else 7), total_memory()  # Pillow's RGB has 4 bytes a pixel
+    if have is not None and need > have:
+        raise DataError(
+            f"this {shape[0]}x{shape[1]} image would be resized to {new[0]}x{new[1]}, which takes {need:.1e} bytes, "
+            f"and the machine has {have:.1e}; give a smaller resize, or cut the image nearer to a square"
+        )
 
 
 def _pillow_resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:

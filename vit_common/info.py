@@ -1,13 +1,11 @@
 """The stage table: shapes, parameters, arithmetic and memory, as text."""
 
-import math
 import re
 from collections.abc import Sequence
 
 from vit_common.config import ViTConfig
-from vit_common.cost import model_costs, totals
+from vit_common.cost import model_costs, parameter_counts, totals
 from vit_common.errors import ConfigError
-from vit_common.params import param_spec
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], footer: Sequence[str] = ()) -> str:
@@ -54,9 +52,9 @@ def stage_table(config: ViTConfig, batch_size: int = 1, itemsize: int = 4) -> st
 
 def _parameter_table(config: ViTConfig) -> str:
     sums: dict[str, int] = {}
-    for name, spec in param_spec(config).items():
+    for name, count in parameter_counts(config).items():
         stage = re.sub(r"^blocks\.\d+\.", "blocks.*.", re.sub(r"\.(weight|bias)$", "", name))
-        sums[stage] = sums.get(stage, 0) + math.prod(spec.shape)
+        sums[stage] = sums.get(stage, 0) + count
     footer = ("total", f"{sum(sums.values()):,}")
     return table(("stage", "parameters"), [(stage, f"{n:,}") for stage, n in sums.items()], footer)
 

@@ -96,7 +96,7 @@ def preparation(options: ClassifyOptions, config: ViTConfig, run: RunInfo | None
     how = how._replace(
         mean=_each("mean", options.mean or how.mean, channels), std=_each("std", options.std or how.std, channels)
     )
-    return how._replace(resize=options.resize, squash=None) if options.resize else how
+    return how._replace(resize=options.resize, squash=None) if options.resize is not None else how
 
 
 def _guess(name: str, channels: int, short: int) -> Preparation:

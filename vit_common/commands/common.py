@@ -11,7 +11,7 @@ import numpy as np
 from vit_common.cli import peek
 from vit_common.config import ViTConfig
 from vit_common.engine import Engine, EngineFactory
-from vit_common.errors import CheckpointError, DataError, check_finite
+from vit_common.errors import CheckpointError, ConfigError, DataError, check_finite
 from vit_common.layouts.layout import Model
 from vit_common.recipe import config_for_data
 from vit_common.run_folder import RunInfo, find_run
@@ -109,6 +109,23 @@ def load_engine(
     """An engine with the parameters in `dtype`; with `finite`, raise RangeError if one is NaN or infinite."""
     if finite:
         check_finite(**{name: array for name, array in params.items() if array.dtype.kind == "f"})
-    engine = factory(options)
+    engine = make_engine(factory, options)
     engine.load(config, params, dtype)
     return engine
+
+
+def make_engine(factory: EngineFactory, options: object) -> Engine:
+    """The engine; ConfigError, of one line, if its device is none that computes."""
+    try:
+        engine = factory(options)
+    except ConfigError as error:  # torch tells of a device it was built without in a page
+        first, *more = str(error).splitlines()
+        raise ConfigError(f"{first.split('. ')[0]}; {more[-1].lstrip('; ')}" if more else first) from error
+    if str(getattr(engine, "device", "")).startswith("meta"):
+        raise ConfigError("device 'meta' cannot be used: it has shapes but no numbers; try --device cpu")
+    return engine
+
+
+def on_host(engine: Engine) -> bool:
+    """Whether the engine computes in this machine's own memory; one that names no device does."""
+    return str(getattr(engine, "device", "cpu")).partition(":")[0] == "cpu"

@@ -14,6 +14,8 @@ from vit_common.commands.common import (
     data_name,
     default_model,
     load_data,
+    make_engine,
+    on_host,
     open_checkpoint,
 )
 from vit_common.engine import EngineFactory
@@ -23,6 +25,7 @@ from vit_common.loop import check_fit, make_batch
 from vit_common.outputs import check_ending, check_outputs
 from vit_common.params import init_params
 from vit_common.recipe import Recipe
+from vit_common.room import TRACED, check_room
 from vit_common.trace import compare_traces, read_trace, write_trace
 
 
@@ -68,7 +71,8 @@ def run(factory: EngineFactory, argv: Sequence[str]) -> int:
     if options.out is not None:
         dataset = load_data(options, model, info)
         check_fit(dataset, model)
-        engine = factory(engine_options)
+        engine = make_engine(factory, engine_options)
+        check_room(model, recipe.dtype, min(recipe.batch_size, len(dataset.train)), TRACED, on_host(engine))
         engine.load(model, params or init_params(model, recipe.seed, recipe.dtype), recipe.dtype)
         batch = make_batch(dataset, model, recipe, options.step)
         manifest = write_trace(options.out, engine, model, recipe, batch, options.step)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vit_common.cli import parse, peek
-from vit_common.commands.common import DataOptions, data_name, default_model, load_data
+from vit_common.commands.common import DataOptions, data_name, default_model, load_data, make_engine, on_host
 from vit_common.config import ViTConfig
 from vit_common.data import Dataset
 from vit_common.engine import Engine, EngineFactory
@@ -15,6 +15,7 @@ from vit_common.errors import ConfigError, check_finite
 from vit_common.loop import check_ready, train
 from vit_common.params import init_params
 from vit_common.recipe import Recipe
+from vit_common.room import COPIES, check_room
 from vit_common.run_folder import RunFolder, RunInfo, versions
 from vit_common.stop_signal import Interrupted
 
@@ -39,7 +40,7 @@ def run(factory: EngineFactory, argv: Sequence[str]) -> int:
     defaults, config, recipe = _defaults(argv)
     groups = {"run": defaults, "model": config, "recipe": recipe, "engine": factory.Options()}
     options, config, recipe, engine_options = parse(factory, "train", argv, **groups)
-    engine = factory(engine_options)
+    engine = make_engine(factory, engine_options)
     dataset = load_data(options, config)
     folder, first_step = _prepare(engine, options, config, recipe, dataset)
     print(f"{engine.name}: {len(dataset.train):,} training and {len(dataset.test):,} test pictures of {dataset.name}, "
@@ -71,6 +72,8 @@ def _prepare(
     engine: Engine, options: TrainOptions, config: ViTConfig, recipe: Recipe, dataset: Dataset
 ) -> tuple[RunFolder, int]:
     """The run folder and the step to start from, the engine loaded."""
+    pictures = min(recipe.batch_size, len(dataset.train))
+    check_room(config, recipe.dtype, pictures, COPIES[recipe.optimizer], on_host(engine))
     where = str(options.data_dir) if options.data_dir else None
     mean, std = tuple(dataset.mean.tolist()), tuple(dataset.std.tolist())
     named = engine.name, config, recipe, data_name(options.data), where, dataset.class_names, mean, std
