@@ -9,6 +9,7 @@ really be used.
 import contextlib
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -33,16 +34,21 @@ VERBS = {
 
 def main(factory: EngineFactory, argv: Sequence[str]) -> int:
     """Run a verb with an engine; returns the exit status: 0; 1 error; 2 wrong flags; 130 interrupted; 141 not read."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name or a label may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     verb, rest = (argv[0], list(argv[1:])) if argv else ("--help", [])
-    if verb in ("-h", "--help"):
-        print(usage(factory.name))
-        return 0 if argv else 2
-    if verb not in VERBS:
-        print(f"error: unknown verb {verb!r}; {nearest(verb, VERBS)}\n\n{usage(factory.name)}", file=sys.stderr)
-        return 2
     try:
-        status = importlib.import_module(f"vit_common.commands.{verb}").run(factory, rest)
-        sys.stdout.flush()  # here, where a reader that is gone is expected
+        if verb in ("-h", "--help"):
+            print(usage(factory.name))
+            status = 0 if argv else 2
+        elif verb in VERBS:
+            status = importlib.import_module(f"vit_common.commands.{verb}").run(factory, rest)
+        else:
+            unknown = f"error: unknown verb {verb!r}; {nearest(verb, VERBS)}"
+            print(f"{unknown}\n\n{usage(factory.name)}", file=sys.stderr)
+            return 2
+        if sys.stdout is not None:  # closed: `>&-`
+            sys.stdout.flush()  # here, where a reader that is gone is expected
         return status
     except VitError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -51,10 +57,8 @@ def main(factory: EngineFactory, argv: Sequence[str]) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except OSError as error:
-        if not (isinstance(error, BrokenPipeError) or (error.errno == errno.EIO and error.filename is None)):
-            raise
-        _without_output()  # the reader, e.g. `head`, has enough, or the terminal was closed
-        return BROKEN_PIPE if verb == "train" else 0  # an answer was read as far as wanted; a training is not done
+        unread = verb == "train" and not {"-h", "--help"} & set(rest)
+        return _refused(error, BROKEN_PIPE if unread else 0)  # an answer was read as wanted; a training is not done
     except (MemoryError, RuntimeError) as error:
         from vit_common.room import no_memory
 
@@ -62,6 +66,21 @@ def main(factory: EngineFactory, argv: Sequence[str]) -> int:
             raise
         print(f"error: {said}", file=sys.stderr)
         return 1
+
+
+def _refused(error: OSError, unread: int) -> int:
+    """The exit status for what the system refuses; `unread` where nobody reads the output. Raises what is a defect."""
+    if isinstance(error, BrokenPipeError) or (error.errno == errno.EIO and error.filename is None):
+        _without_output()  # the reader, e.g. `head`, has enough, or the terminal was closed
+        return unread
+    if error.filename is None and error.errno != errno.ENOSPC:
+        raise error
+    # Of a file that nobody else has words for, as one whose name is too long; or the output goes to a full disk.
+    name = "the output" if error.filename is None else error.filename
+    print(f"error: {name}: {error.strerror}; put that right, or name another file", file=sys.stderr)
+    if error.filename is None:
+        _without_output()
+    return 1
 
 
 def _without_output() -> None:

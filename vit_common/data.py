@@ -161,7 +161,7 @@ def load_dataset(
             f"in_channels is {in_channels!r}, expected 1 (grey), 3 (RGB), or None for the dataset's own"
         )
     size = None if image_size is None else as_pair(image_size)
-    name = _known_name(name_or_folder)
+    name = known_name(name_or_folder)
     train: Split
     test: Split
     if name is None:
@@ -201,7 +201,7 @@ def batches(order: np.ndarray, batch_size: int, drop_last: bool = False) -> Iter
     return (order[start : start + batch_size] for start in range(0, stop, batch_size))
 
 
-def _known_name(name_or_folder: str | PathLike) -> str | None:
+def known_name(name_or_folder: str | PathLike) -> str | None:
     """The dataset's name, or None for an existing folder. A folder called mnist is reached as ./mnist."""
     text = str(name_or_folder)
     name = text.lower().replace("_", "-")

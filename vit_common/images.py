@@ -52,7 +52,8 @@ def load_image(path: str | PathLike, channels: int = 3) -> np.ndarray:
 
     path = Path(path)
     if not path.is_file():
-        what = "is a folder, not an image" if path.is_dir() else "does not exist"
+        kind = "a folder" if path.is_dir() else "a device or a pipe"
+        what = f"is {kind}, not an image" if path.exists() else "does not exist"
         raise DataError(f"image {path} {what}; give the path of one image file")
     try:
         with Image.open(path) as opened:
@@ -74,6 +75,8 @@ def load_image(path: str | PathLike, channels: int = 3) -> np.ndarray:
         image = image.convert(
             "RGBA"
         )  # the palette's transparency is dropped with the alpha channel, like any other
+    elif image.mode == "LAB":  # which Pillow converts to RGB only
+        image = image.convert("RGB")
     pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(*pixels.shape[:2], channels)
 

@@ -148,9 +148,9 @@ def train(
 ) -> Evaluation:
     """Train from `first_step` (0, or that of a loaded state) to the end; returns the test split's evaluation.
 
-    The run folder gets a line of metrics a step, a checkpoint and an evaluation an epoch. Ctrl-C (or SIGTERM) finishes
-    the step, saves, and raises Interrupted; what else stops it between two steps, a picture that cannot be read or an
-    output that nobody reads, is raised when the steps so far are saved.
+    The run folder gets a line of metrics a step, a checkpoint and an evaluation an epoch. Ctrl-C, SIGTERM or a closed
+    terminal finishes the step, saves, and raises Interrupted; what else stops it between two steps, a picture that
+    cannot be read or an output that nobody reads, is raised when the steps so far are saved.
 
     Raises:
         RangeError: the loss or the gradient of a step, which it names, or the loss on the test split is not finite. The

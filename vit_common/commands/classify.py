@@ -93,9 +93,8 @@ def preparation(options: ClassifyOptions, config: ViTConfig, run: RunInfo | None
     channels, size = config.in_channels, as_pair(config.image_size)
     stated = Preparation(run.mean, run.std) if run is not None else stated_preparation(options.checkpoint, size)
     how = stated or _guess(options.checkpoint.resolve().name.lower(), channels, min(size))
-    how = how._replace(
-        mean=_each("mean", options.mean or how.mean, channels), std=_each("std", options.std or how.std, channels)
-    )
+    mean, std = (had if said is None else said for said, had in ((options.mean, how.mean), (options.std, how.std)))
+    how = how._replace(mean=_each("mean", mean, channels), std=_each("std", std, channels))
     return how._replace(resize=options.resize, squash=None) if options.resize is not None else how
 
 

@@ -40,11 +40,11 @@ def data_name(text: str) -> str:
 
 
 def default_model(data: str, preset: str) -> ViTConfig:
-    """The model for a dataset; for a folder, with as many classes as the folder has."""
-    from vit_common.data import DATASETS
+    """The model for a dataset; for a folder, with as many classes as the folder has. DataError if it is neither."""
+    from vit_common.data import known_name
 
     overrides = {}
-    if data_name(data) not in DATASETS and Path(data).expanduser().is_dir():
+    if known_name(data) is None:
         from vit_common.image_folder import find_images
 
         overrides["num_classes"] = len(find_images(Path(data).expanduser()).class_names)
