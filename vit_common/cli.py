@@ -78,8 +78,6 @@ def _refused(error: OSError, unread: int) -> int:
     # Of a file that nobody else has words for, as one whose name is too long; or the output goes to a full disk.
     name = "the output" if error.filename is None else error.filename
     print(f"error: {name}: {error.strerror}; put that right, or name another file", file=sys.stderr)
-    if error.filename is None:
-        _without_output()
     return 1
 
 
