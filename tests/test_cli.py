@@ -173,7 +173,8 @@ def test_a_signal_from_outside_saves_the_run(tmp_path):
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(words, env=environment, **quiet) as process:
         deadline = time.monotonic() + 120
-        while not (folder / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        lines = folder / "metrics.jsonl"  # empty until a step is taken, and no signal is awaited before the first
+        while not (lines.exists() and lines.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         assert process.wait(120) == 130
