@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import numpy_vit
 from numpy_vit import data_parallel
 from numpy_vit.optimizer import adamw_init, adamw_step, sgd_init, sgd_step
+from parity_tests.strategies import at_most
 from parity_tests.tolerances import gamma, unit_roundoff
 from torch_vit import data_parallel as torch_parallel
 from torch_vit import to_torch
@@ -38,7 +39,7 @@ def unsplit(params, x, labels, config, masks, smoothing):
     return loss, grads, {name: sum(np.abs(g[name]).max() for g in one) for name in grads}
 
 
-@settings(max_examples=10)
+@at_most(10)
 @given(
     config=st.sampled_from([CONFIG, DROPPING, VARIANT]), images=st.integers(1, 6), workers=st.sampled_from(WORKERS),
     smoothing=st.sampled_from([0.0, 0.1]), seed=st.integers(0, 99),

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 
 import torch_vit
 from parity_tests import bounds, harness
 from parity_tests.generic import stage_tests
-from parity_tests.strategies import composite_cases, dtypes, layouts, normal, seeds
+from parity_tests.strategies import at_most, composite_cases, dtypes, layouts, normal, seeds
 from parity_tests.tolerances import LAMBDA, Probable
 from vit_common import (
     CheckpointError,
@@ -64,7 +64,7 @@ def test_every_intermediate_and_its_gradient(case, seed):
 
 @pytest.mark.parametrize("attention", ["fused", "explicit", "manual"])
 @given(case=composite_cases("vit"), seed=seeds)
-@settings(max_examples=20)
+@at_most(20)
 def test_module_three_ways(attention, case, seed):
     """`VisionTransformer`, its state_dict the parameter dict, with each attention path."""
     model = torch_model(case, attention)

@@ -2,12 +2,12 @@ r"""Second order: the directional derivative of our hand-written gradient is tor
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from torch.func import functional_call
 
 import torch_vit
 from parity_tests import harness
-from parity_tests.strategies import composite_cases, normal, seeds
+from parity_tests.strategies import at_most, composite_cases, normal, seeds
 from parity_tests.tolerances import unit_roundoff
 
 STAGE = harness.STAGES["vit"]
@@ -69,7 +69,7 @@ def gradient_rounding(case, labels):
 
 
 @given(case=composite_cases("vit"), seed=seeds)
-@settings(max_examples=25)
+@at_most(25)
 def test_hessian_vector_product(case, seed):
     """Judged by the size that rounding has in this very example: torch's own float32 error, scaled to float64.
 
