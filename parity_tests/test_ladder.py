@@ -48,7 +48,9 @@ def call(module, stage: str, case: Case, dtype):
 
 @pytest.mark.parametrize(("stage", "name"), RUNGS)
 @at_most(12)
-@given(dtype=dtypes, seed=st.integers(0, 999), batch=st.integers(1, 3), tokens=st.integers(1, 9), keys=st.integers(1, 9))
+@given(
+    dtype=dtypes, seed=st.integers(0, 999), batch=st.integers(1, 3), tokens=st.integers(1, 9), keys=st.integers(1, 9)
+)
 def test_a_rung_is_the_stage(stage, name, dtype, seed, batch, tokens, keys):
     """Against float64 torch autograd, in the stage's own bound thrice: torch rounds too, and a rung in more steps."""
     case = example(stage, seed, batch, tokens, keys)

@@ -129,21 +129,32 @@ def test_nothing_has_no_mean_loss(engine, wrap, shape):
 def test_numpy_computes_in_single_and_double(dtype):
     """Where arrays enter: integers would be divided, half precision overflows in the sums."""
     x, weight = np.ones((2, 3), dtype), np.ones(3)
-    match = rf"dtype {np.dtype(dtype)}, expected float32 or float64; .*astype\(np.float32\)"
-    assert_refused(DtypeError, match, numpy_vit.layer_norm_forward, x, weight, weight)
-    assert_refused(DtypeError, match, numpy_vit.rms_norm_forward, x, weight)
-    assert_refused(DtypeError, match, numpy_vit.linear_forward, x, np.ones((4, 3)))
-    assert_refused(DtypeError, match, numpy_vit.linear_forward, np.ones((2, 3)), np.ones((4, 3), dtype))
-    assert_refused(DtypeError, match, numpy_vit.patch_embed_forward, x[None, None], np.ones((4, 1, 2, 3)))
-    assert_refused(DtypeError, match, numpy_vit.clip_grad_norm, {"a": x}, 1.0)
+
+    def assert_named(name, function, *arguments):
+        match = rf"^{name} has dtype {np.dtype(dtype)}, expected float32 or float64; .*astype\(np.float32\)$"
+        assert_refused(DtypeError, match, function, *arguments)
+
+    assert_named("x of layer_norm", numpy_vit.layer_norm_forward, x, weight, weight)
+    assert_named("x of rms_norm", numpy_vit.rms_norm_forward, x, weight)
+    assert_named("x of linear", numpy_vit.linear_forward, x, np.ones((4, 3)))
+    assert_named("linear weight", numpy_vit.linear_forward, np.ones((2, 3)), np.ones((4, 3), dtype))
+    assert_named("x of linear", numpy_vit.patch_embed_forward, x[None, None], np.ones((4, 1, 2, 3)))
+    assert_named("gradient of a", numpy_vit.clip_grad_norm, {"a": x}, 1.0)
     for state, step in ((numpy_vit.sgd_init, numpy_vit.sgd_step), (numpy_vit.adamw_init, numpy_vit.adamw_step)):
         good, bad = {"a": np.ones((2, 3))}, {"a": x}
-        assert_refused(DtypeError, match, step, good, bad, state(good), 0.1)
-        assert_refused(DtypeError, match, step, bad, good, state(good), 0.1)
+        assert_named("gradient of a", step, good, bad, state(good), 0.1)
+        assert_named("parameter a", step, bad, good, state(good), 0.1)
     params = init_params(CONFIG, 0)
     for forward in (numpy_vit.vit_forward, numpy_vit.serve, numpy_vit.predict):
-        assert_refused(DtypeError, match, forward, params, np.ones((1, 1, 8, 8), dtype), CONFIG)
-        assert_refused(DtypeError, match, forward, params | {"norm.bias": np.ones(32, dtype)}, IMAGES, CONFIG)
+        assert_named("images", forward, params, np.ones((1, 1, 8, 8), dtype), CONFIG)
+        assert_named("parameter norm.bias", forward, params | {"norm.bias": np.ones(32, dtype)}, IMAGES, CONFIG)
+
+
+def test_a_gradient_has_the_heads_of_the_queries():
+    _, cache = numpy_vit.grouped_query_forward(np.ones((2, 2, 3, 4)), 6)
+    for heads in (2, 3, 12):
+        assert_refused(ShapeError, r"dy of grouped_query .*expected \(2, 6, 3, 4\)", numpy_vit.grouped_query_backward,
+                       np.ones((2, heads, 3, 4)), cache)
 
 
 @pytest.mark.parametrize("dtype", [">f4", ">f8", np.complex64, ">c16"])
