@@ -150,13 +150,6 @@ def test_numpy_computes_in_single_and_double(dtype):
         assert_named("parameter norm.bias", forward, params | {"norm.bias": np.ones(32, dtype)}, IMAGES, CONFIG)
 
 
-def test_a_gradient_has_the_heads_of_the_queries():
-    _, cache = numpy_vit.grouped_query_forward(np.ones((2, 2, 3, 4)), 6)
-    for heads in (2, 3, 12):
-        assert_refused(ShapeError, r"dy of grouped_query .*expected \(2, 6, 3, 4\)", numpy_vit.grouped_query_backward,
-                       np.ones((2, heads, 3, 4)), cache)
-
-
 @pytest.mark.parametrize("dtype", [">f4", ">f8", np.complex64, ">c16"])
 def test_any_byte_order_and_complex_numbers(dtype):
     x = np.ones((2, 3), dtype)

@@ -20,6 +20,7 @@ from vit_common.params import param_spec, sub
 
 REGISTERED = {**STAGES, **VARIANTS}
 LOSSES = {name for name, stage in REGISTERED.items() if stage.scalar} | {"mae"}
+EACH = {"table_bias", "block_bias"}  # one bias for all images takes a gradient for each of them, and adds them up
 PAIRS = sorted(n.removesuffix("_backward") for n in numpy_vit.__all__ if n.endswith("_backward"))
 
 
@@ -122,18 +123,18 @@ def runs(name: str) -> Iterator[Run]:
     return registered(name) if name in REGISTERED else globals()[name]()
 
 
-def misfits(y: Array) -> Iterator[Any]:
-    """Gradients of other shapes: a number, an axis more, one for all rows, one for all of the last axis."""
+def misfits(y: Array, axes: range) -> Iterator[Any]:
+    """Gradients of other shapes: a number, an axis more, and along these axes one entry more, or one for all."""
     dy = normal(7, np.shape(y))
     yield dy[None]
     yield np.ones((1, 1))
     if dy.ndim:
         yield np.float64(1.0)
         yield 1.0
-    if dy.ndim and len(dy) > 1:
-        yield dy[:1]
-    if dy.ndim and dy.shape[-1] > 1:
-        yield dy[..., :1]
+    for axis in axes:
+        first = dy.take([0], axis)
+        yield np.concatenate((dy, first), axis)
+        yield first
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -142,7 +143,7 @@ def test_gradients_of_another_shape_are_refused(name):
         right = [normal(i, np.shape(y)) for i, y in enumerate(outputs)]
         backward(*right)
         for i, y in enumerate(outputs):
-            for wrong in misfits(y):
+            for wrong in misfits(y, range(name in EACH, np.ndim(y))):
                 if np.shape(wrong) == np.shape(y):
                     continue
                 with pytest.raises(ShapeError, match="has shape"):
