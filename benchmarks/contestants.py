@@ -72,18 +72,38 @@ def numpy_contestant(case: Case) -> Contestant:
     return Contestant("numpy", "numpy", engine.predict, gradients, step)
 
 
-def torch_contestant(
-    case: Case, name: str = "torch", attention: str = "fused", fast: bool = True
-) -> Contestant:
-    """Our model in torch. `fast=False`: linear layers by F.linear, as in any other torch program."""
+def torch_contestant(case: Case) -> Contestant:
+    """Our engine in torch, as `train` and `eval` run it."""
+    from torch_vit import fast_cpu
+    from torch_vit.engine import TorchEngine
+    from torch_vit.options import TorchOptions
+
+    engine, stepped = (TorchEngine(TorchOptions(device="cpu")) for _ in range(2))  # one moves its parameters
+    for e in (engine, stepped):
+        e.start(case.config, case.params, Recipe(lr=LR))
+
+    def gradients(images: Array, labels: Array) -> Mapping[str, Array]:
+        engine.model.zero_grad()
+        engine.backward(engine.upload(images), engine.upload(labels), {})
+        return {name: p.grad.numpy() for name, p in engine.model.named_parameters()}
+
+    def step(images: Array, labels: Array) -> float:
+        return float(stepped.train_step(images, labels, None, LR).loss)
+
+    ceiling = "torch oneDNN" if fast_cpu.AVAILABLE else "torch F.linear"
+    return Contestant("torch", ceiling, engine.predict, gradients, step)
+
+
+def stock_contestant(case: Case, name: str = "torch stock", attention: str = "fused") -> Contestant:
+    """Our model in torch, run as any other torch program runs its own: linear layers by F.linear, one thread that
+    calls."""
     import torch
 
-    from torch_vit import VisionTransformer, fast_cpu, to_torch
+    from torch_vit import VisionTransformer, to_torch
     from torch_vit.loss import cross_entropy_forward
 
-    model = VisionTransformer(case.config, attention, seed=None)
+    model, step_model = (VisionTransformer(case.config, attention, seed=None) for _ in range(2))
     model.load_state_dict(to_torch(case.params))
-    step_model = VisionTransformer(case.config, attention, seed=None)  # of its own, as its parameters move
     step_model.load_state_dict(to_torch(case.params))
     optimizer = torch.optim.AdamW(step_model.parameters(), LR, fused=True)
 
@@ -92,18 +112,18 @@ def torch_contestant(
         loss.backward()
         return loss.item()
 
-    @linear_layers(fast)
+    @linear_layers(fast=False)
     @torch.inference_mode()
     def forward(images: Array) -> Array:
         return model(torch.from_numpy(images)).numpy()
 
-    @linear_layers(fast)
+    @linear_layers(fast=False)
     def gradients(images: Array, labels: Array) -> Mapping[str, Array]:
         model.zero_grad()
         loss_and_backward(model, images, labels)
         return {name: p.grad.numpy() for name, p in model.named_parameters()}
 
-    @linear_layers(fast)
+    @linear_layers(fast=False)
     def step(images: Array, labels: Array) -> float:
         optimizer.zero_grad()
         loss = loss_and_backward(step_model, images, labels)
@@ -111,16 +131,16 @@ def torch_contestant(
         optimizer.step()
         return loss
 
-    ceiling = "torch oneDNN" if fast and fast_cpu.AVAILABLE else "torch F.linear"
-    return Contestant(name, ceiling, forward, gradients, step)
+    return Contestant(name, "torch F.linear", forward, gradients, step)
 
 
 def serving(case: Case) -> list[Contestant]:
     """Inference that computes of the last block only the class token: a shortcut, exact, given to both engines."""
     import torch
 
-    from numpy_vit.data_parallel import run, split
+    from numpy_vit import data_parallel
     from torch_vit import Serving, VisionTransformer, fast_cpu, to_torch
+    from torch_vit import data_parallel as torch_parallel
 
     if case.config.pool != "cls":
         return []
@@ -128,12 +148,16 @@ def serving(case: Case) -> list[Contestant]:
     served.model.load_state_dict(to_torch(case.params))
 
     def by_numpy(images: Array) -> Array:
-        shares = split(len(images))
-        return np.concatenate(run(lambda share: serve(case.params, images[share], case.config), shares))
+        shares = data_parallel.batch_shares(images, case.config)
+        return np.concatenate(
+            data_parallel.run(lambda share: serve(case.params, images[share], case.config), shares)
+        )
 
-    @torch.inference_mode()
     def by_torch(images: Array) -> Array:
-        return served(torch.from_numpy(images)).numpy()
+        tensor = torch.from_numpy(images)
+        work = torch.inference_mode()(lambda share: served(tensor[share]))
+        shares = torch_parallel.batch_shares(tensor, case.config)
+        return torch.cat(torch_parallel.run(work, shares)).numpy()
 
     ceiling = "torch oneDNN" if fast_cpu.AVAILABLE else "torch F.linear"
     return [
@@ -155,10 +179,10 @@ def linear_layers(fast: bool) -> Iterator[None]:
 
 
 def engines(case: Case) -> list[Contestant]:
-    """NumPy, our torch as it is, and stock: with everybody's linear layers, and both attentions."""
+    """NumPy, our torch as it is, and stock: the model as other programs run theirs, with both attentions."""
     return [
         numpy_contestant(case),
         torch_contestant(case),
-        torch_contestant(case, "torch stock", fast=False),
-        torch_contestant(case, "torch stock, explicit", "explicit", fast=False),
+        stock_contestant(case),
+        stock_contestant(case, "torch stock, explicit", "explicit"),
     ]

@@ -2,14 +2,12 @@ r"""The batch split over threads, one core each: data-parallel training inside o
 
 NumPy lets go of the interpreter's lock while it works on an array, so two threads that run the stages on half the batch
 each keep two cores busy, elementwise work included. With the threads inside the matrix products, as BLAS does it by
-default, the other cores wait whenever there is no product.
-
-Mathematically nothing changes. The loss is a mean over images, $L = \frac1B \sum_b \ell_b$, and a gradient the sum
-of what each image gives: shares of $B_s$ images yield
+default, the other cores wait whenever there is no product. The loss is a mean over images, and a gradient the sum of
+what each image gives, so shares of $B_s$ images yield
 
 $$L = \sum_s \frac{B_s}{B} L_s, \qquad \nabla L = \sum_s \frac{B_s}{B} \nabla L_s .$$
 
-The stages know nothing of it and stay pure.
+The stages know nothing of it and stay pure. Small shares do not pay: threads hand the lock over at every array.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +23,7 @@ from vit_common.blas import blas_threads, one_blas_thread
 from vit_common.config import ViTConfig
 
 Array = np.ndarray
+LEAST_TOKENS, LEAST_PARAMS = 75_000, 5_000_000  # of a thread, numbers of (B, T, D), and of parameters (docs/speed.md)
 
 
 def parallel_predict(
@@ -35,8 +34,8 @@ def parallel_predict(
     Args:
         workers: see `parallel_loss_and_grads`.
     """
-    shares = split(len(images), workers)
-    return np.concatenate(run(lambda share: predict(params, images[share], config), shares))
+    parts = run(lambda share: predict(params, images[share], config), batch_shares(images, config, workers))
+    return np.concatenate(parts)
 
 
 def parallel_loss_and_grads(
@@ -52,12 +51,11 @@ def parallel_loss_and_grads(
 
     Args:
         masks: those of the whole batch; each worker gets the rows of its images.
-        workers: threads; None: as many as BLAS uses now. With 1, or a batch of one image, no thread is started.
+        workers: threads; None: as many as BLAS has now, but for each a share of at least `LEAST_TOKENS` numbers.
     """
-    batch = len(images)
 
     def work(share: slice) -> tuple[float, dict[str, Array]]:
-        weight = len(labels[share]) / batch
+        weight = len(labels[share]) / max(len(images), 1)  # of none, the loss says what is wrong
         logits, cache = vit_forward(params, images[share], config, share_of(masks, share))
         loss, loss_cache = cross_entropy_forward(logits, labels[share], label_smoothing)
         if isinstance(cache, VitCache):
@@ -65,7 +63,7 @@ def parallel_loss_and_grads(
         _, grads = vit_backward(cross_entropy_backward(loss_cache, weight), cache)
         return weight * float(loss), grads
 
-    losses, grads = zip(*run(work, split(batch, workers)), strict=True)
+    losses, grads = zip(*run(work, batch_shares(images, config, workers)), strict=True)
     return sum(losses), sum_grads(grads, workers)
 
 
@@ -91,7 +89,8 @@ def parallel_update(
                 values[name] = getattr(new_state, field)[name]
         return new_state
 
-    new_state = run(work, split(len(names), workers))[0]
+    threads = _threads(workers, sum(p.size for p in params.values()), LEAST_PARAMS)
+    new_state = run(work, split(len(names), threads))[0]
     return new_state._replace(**moments)  # the step count is the same for all names
 
 
@@ -102,6 +101,16 @@ class LastUse(list):
         value = super().__getitem__(index)
         self[index] = None
         return value
+
+
+def batch_shares(images: Array, config: ViTConfig, workers: int | None = None) -> list[slice]:
+    """The shares of a batch, a thread each; see `parallel_loss_and_grads` for `workers`."""
+    return split(len(images), _threads(workers, len(images) * config.num_tokens * config.embed_dim, LEAST_TOKENS))
+
+
+def _threads(workers: int | None, numbers: int, least: int) -> int:
+    """`workers`; of None as many as BLAS has, but for each at least so many of the numbers."""
+    return max(1, min(blas_threads(), numbers // least)) if workers is None else workers
 
 
 def split(count: int, workers: int | None = None) -> list[slice]:
@@ -130,13 +139,12 @@ def run(work: Callable[[Any], Any], shares: Sequence[Any]) -> list[Any]:
 def sum_grads(parts: Sequence[dict[str, Array]], workers: int | None = None) -> dict[str, Array]:
     """Sum by name, into the arrays of the first part; the names are shared out over threads too."""
     total, *others = parts
-    names = list(total)
+    names, threads = list(total), _threads(workers, sum(g.size for g in total.values()), LEAST_PARAMS)
 
     def add(share: slice) -> None:
         for name in names[share]:
             for other in others:
                 total[name] += other[name]
 
-    if others:
-        run(add, split(len(names), workers))
+    run(add, split(len(names), threads))
     return total

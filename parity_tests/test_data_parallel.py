@@ -1,5 +1,7 @@
 """A batch in shares is the batch: same loss, same gradients, whatever the shares, in both engines."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,11 @@ from parity_tests.strategies import at_most
 from parity_tests.tolerances import gamma, unit_roundoff
 from torch_vit import data_parallel as torch_parallel
 from torch_vit import to_torch
+from torch_vit.engine import TorchEngine
+from torch_vit.options import TorchOptions
 from vit_common import ViTConfig, init_params, make_masks
+from vit_common.errors import ShapeError
+from vit_common.recipe import Recipe
 
 U = unit_roundoff(np.float64)
 CONFIG = ViTConfig(image_size=(4, 6), patch_size=2, in_channels=2, num_classes=5, embed_dim=8, depth=3, num_heads=2)
@@ -117,6 +123,12 @@ def test_an_error_in_one_share_comes_out():
         data_parallel.parallel_loss_and_grads(params, x, labels, CONFIG, workers=2)
 
 
+def test_an_empty_batch_is_an_error_that_says_so():
+    params, x, labels, _ = batch(CONFIG)
+    with pytest.raises(ShapeError, match="nothing has no mean"):
+        data_parallel.parallel_loss_and_grads(params, x[:0], labels[:0], CONFIG)
+
+
 @pytest.mark.parametrize(("init", "step"), [(adamw_init, adamw_step), (sgd_init, sgd_step)])
 def test_update_by_shares_is_the_update_to_the_bit(init, step):
     params, _, _, _ = batch(CONFIG)
@@ -140,3 +152,100 @@ def test_the_last_use_frees():
     """The backward reads each block's cache once, and then nobody holds it."""
     blocks = data_parallel.LastUse(["a", "b"])
     assert (blocks[1], blocks[0], list(blocks)) == ("b", "a", [None, None])
+
+
+def test_numpy_takes_no_more_threads_than_have_enough_to_do(monkeypatch):
+    monkeypatch.setattr(data_parallel, "blas_threads", lambda: 4)
+    monkeypatch.setattr(data_parallel, "LEAST_TOKENS", 2 * CONFIG.num_tokens * CONFIG.embed_dim)  # two images
+    shares = {count: len(data_parallel.batch_shares(np.empty(count), CONFIG)) for count in (0, 1, 3, 4, 5, 7, 8, 99)}
+    assert shares == {0: 1, 1: 1, 3: 1, 4: 2, 5: 2, 7: 3, 8: 4, 99: 4}
+    assert len(data_parallel.batch_shares(np.empty(3), CONFIG, workers=3)) == 3  # asked for is asked for
+    counts, run = [], data_parallel.run
+    monkeypatch.setattr(data_parallel, "run", lambda work, shares: counts.append(len(shares)) or run(work, shares))
+    params = {"a": np.ones(6), "b": np.ones(2), "c": np.ones(1)}
+    for least in (9, 4, 3):
+        monkeypatch.setattr(data_parallel, "LEAST_PARAMS", least)
+        data_parallel.parallel_update(sgd_step, dict(params), params, sgd_init(params), lr=0.1)
+        data_parallel.sum_grads([dict(params), params])
+    assert counts == [1, 1, 2, 2, 3, 3]
+
+
+@pytest.fixture
+def three_threads(monkeypatch):
+    """Torch with three threads, and every share large enough for one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    monkeypatch.setattr(torch_parallel, "LEAST_TOKENS", 1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_torch_takes_no_more_threads_than_have_enough_to_do(monkeypatch, three_threads):
+    monkeypatch.setattr(torch_parallel, "LEAST_TOKENS", 2 * CONFIG.num_tokens * CONFIG.embed_dim)  # two images
+    shares = {count: len(torch_parallel.batch_shares(torch.empty(count), CONFIG)) for count in (0, 1, 3, 4, 5, 6, 99)}
+    assert shares == {0: 1, 1: 1, 3: 1, 4: 2, 5: 2, 6: 3, 99: 3}
+    assert len(torch_parallel.batch_shares(torch.empty(3), CONFIG, workers=3)) == 3
+    assert torch_parallel.batch_shares(torch.empty(99, device="meta"), CONFIG) == [slice(0, 99)]
+
+
+def test_threads_of_torch_have_one_core_each_and_leave_no_trace(three_threads):
+    seen = torch_parallel.run(lambda share: (share.start, threading.get_ident(), torch.get_num_threads()), split_in(4))
+    assert [start for start, _, _ in seen] == [0, 1, 2, 3]
+    assert {threads for _, _, threads in seen} == {1}
+    assert threading.get_ident() not in {ident for _, ident, _ in seen}
+    with pytest.raises(ZeroDivisionError):
+        torch_parallel.run(lambda share: 1 // share.start, split_in(2))
+    later = []
+    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert (torch.get_num_threads(), later) == (3, [3])
+    assert torch_parallel.run(lambda share: torch.get_num_threads(), split_in(1)) == [3]
+
+
+def split_in(count):
+    return torch_parallel.split(count, count)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_torch_engine_by_threads_is_itself_without(checkpointing, three_threads, monkeypatch):
+    """A step's loss and gradients, with dropout and smoothing, and what is predicted after it."""
+    params, x, labels, masks = batch(DROPPING)
+    found, shares = [], count_shares(monkeypatch)
+    for least in (1, 10**9):
+        monkeypatch.setattr(torch_parallel, "LEAST_TOKENS", least)
+        engine = TorchEngine(TorchOptions(device="cpu", activation_checkpointing=checkpointing))
+        engine.start(DROPPING, params, Recipe(dtype="float64", label_smoothing=0.1))
+        engine.model.train()
+        loss = engine.backward(torch.from_numpy(x), torch.from_numpy(labels), to_torch(masks))
+        grads = {name: p.grad.numpy() for name, p in engine._named.items()}
+        assert not loss.requires_grad
+        found.append((loss.item(), grads, engine.predict(x)))
+    assert shares == [3, 3]
+    (loss, grads, logits), (whole_loss, whole_grads, whole_logits) = found
+    _, _, size = unsplit(params, x, labels, DROPPING, masks, 0.1)
+    bound = gamma((len(x) * DROPPING.num_tokens + DROPPING.mlp_dim) * 8 * (DROPPING.depth + 2), U)
+    assert abs(loss - whole_loss) <= bound * abs(whole_loss)
+    for name, g in grads.items():
+        assert np.all(np.abs(g - whole_grads[name]) <= bound * max(size[name], U)), name
+    assert np.all(np.abs(logits - whole_logits) <= bound * 10)
+
+
+def test_bfloat16_products_are_those_of_every_thread(three_threads, monkeypatch):
+    params, x, labels, _ = batch(CONFIG)
+    shares, seen = count_shares(monkeypatch), []
+    engine = TorchEngine(TorchOptions(device="cpu", precision="bf16"))
+    engine.start(CONFIG, params, Recipe())
+    note = lambda module, inputs, output: seen.append((len(output), output.dtype))  # noqa: E731
+    engine.model.blocks[0].mlp.fc1.register_forward_hook(note)
+    engine.train_step(x.astype(np.float32), labels, None, 0.1)
+    assert (shares, sorted(seen, key=str)) == ([3], [(1, torch.bfloat16), (2, torch.bfloat16), (2, torch.bfloat16)])
+
+
+def count_shares(monkeypatch):
+    """The number of shares, whenever the torch engine runs some side by side."""
+    counts, run = [], torch_parallel.run
+    for module in ("engine", "predictor"):
+        counted = lambda work, shares: counts.append(len(shares)) or run(work, shares)  # noqa: E731
+        monkeypatch.setattr(f"torch_vit.{module}.run", counted)
+    return counts

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from torch_vit.augment import images_on_device
 from torch_vit.compiled import begin, check_compilable, compiled
+from torch_vit.data_parallel import batch_shares, run, share_of, sum_shares
 from torch_vit.loss import cross_entropy_forward
 from torch_vit.model import VisionTransformer, to_numpy, to_torch
 from torch_vit.numerics import mixed, numerics, product_precision
@@ -65,7 +66,7 @@ class TorchEngine:
         if self.options.activation_checkpointing:
             recompute_blocks(self.model.blocks)
         self._named = {name: dict(self.model.named_parameters())[name] for name in param_spec(config)}
-        self.predictor = Predictor(self.model, self.options, self.device)
+        self.predictor = Predictor(self.model, self.options, self.device, config)
 
     def make_model(self, config: ViTConfig) -> Any:
         """Any module with these parameters' names that maps (images, masks) to logits: benchmarks put others here."""
@@ -102,12 +103,31 @@ class TorchEngine:
         self.update.optimizer.zero_grad()
         begin(self.options, self.device)
         with numerics(self.options):
-            with mixed(self.options, self.device):
-                loss = self.objective(images, labels, masks)
-            loss.backward()
+            loss = self.backward(images, labels, masks)
         norm = self.update.step(loss, lr)
         self.predictor.stale = True
         return StepResult(Late(loss), Late(norm))
+
+    def backward(self, images: Tensor, labels: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
+        """Mean loss, a scalar; the gradients are left at the parameters. On a CPU by threads, each with a share."""
+        shares = [] if self.options.compile else batch_shares(images, self.config)
+
+        def loss_of(images: Tensor, labels: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
+            with mixed(self.options, self.device):
+                return self.objective(images, labels, masks)
+
+        def work(share: slice) -> tuple[Tensor, list[Tensor | None]]:
+            loss = loss_of(images[share], labels[share], share_of(masks, share)) * (len(labels[share]) / len(labels))
+            return loss.detach(), list(torch.autograd.grad(loss, self.update.params, allow_unused=True))
+
+        if len(shares) < 2:
+            loss = loss_of(images, labels, masks)
+            loss.backward()
+            return loss.detach()
+        loss, grads = sum_shares(run(work, shares))
+        for p, g in zip(self.update.params, grads, strict=True):
+            p.grad = g
+        return loss
 
     def predict(self, images: Array | Tensor) -> Array:
         return self.predictor(self.upload(images)).cpu().numpy()
