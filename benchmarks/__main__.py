@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 from vit_common.errors import VitError
 
-COMMANDS = ("stages", "model", "train", "profile", "memory", "cold", "scale", "cost", "peers", "gpu", "report")
+COMMANDS = (
+    "stages", "model", "train", "shares", "profile", "memory", "cold", "scale", "cost", "peers", "gpu", "report",
+)  # fmt: skip
 # The CPU set: command and arguments, so chosen that all of it takes less than 15 minutes on 2 cores.
 CPU_SET = (
     ["cost"],

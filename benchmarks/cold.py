@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         check_answers(answers)
         everything = programs | imports | {"python alone": [sys.executable, "-c", ""]}
         calls = {name: partial(_run, words) for name, words in everything.items()}
-        times = interleave(calls, args.repeats, warmup=1, budget=args.budget)
+        times = interleave(calls, args.repeats, warmup=1, budget=args.budget, pause=0.0)
     ratio = {"numpy / torch": paired_ratio(times, "numpy", "torch")}
     row = results.row(f"{args.preset}, one image, cold", times, ratios=ratio)
     result["rows"].append(row)

@@ -156,7 +156,7 @@ def product_rates(device: Any, size: int) -> dict[str, float]:
             a, b = a.bfloat16(), b.bfloat16()
         with product_precision(precision):
             call = {precision: partial(torch.matmul, a, b)}
-            best = interleave(call, repeats=30, warmup=5, synchronise=synchronise(device))[precision].minimum
+            best = interleave(call, repeats=30, warmup=5, synchronise=synchronise(device), pause=0.0)[precision].minimum
         rates[precision] = 2 * size**3 / best / 1e12
     return rates
 
@@ -200,7 +200,8 @@ def race(
         return None
     with torch.compiler.set_stance("fail_on_recompile" if mode != "eager" else "default"):
         calls = {r.name: r.call for r in runners}
-        times: dict[str, Timing] = interleave(calls, args.repeats, synchronise=synchronise(device), budget=20.0)
+        wait = synchronise(device)
+        times: dict[str, Timing] = interleave(calls, args.repeats, synchronise=wait, budget=20.0, pause=0.0)
     flops, batch = products.flops(case.config, len(case.images), train), len(case.images)
     row = results.row(
         f"{case.name}, {'training step' if train else 'inference'}",
@@ -240,7 +241,7 @@ def extras(case: Case, args: argparse.Namespace, device: Any, clock: Clock) -> I
 
     def timed(make: Callable[[], tuple[gpu_extras.Calls, dict[str, float]]]) -> dict[str, Any]:
         calls, more = make()
-        times = interleave(calls, args.repeats, synchronise=synchronise(device), budget=20.0)
+        times = interleave(calls, args.repeats, synchronise=synchronise(device), budget=20.0, pause=0.0)
         return {"ms": gpu_extras.medians(times), **more}
 
     work: dict[str, Callable[[], Any]] = {

@@ -40,7 +40,7 @@ def attention_kernels(case: Case, device: Any, synchronise: Callable[[], None]) 
 
     for name, kernel in KERNELS.items():
         try:
-            times = interleave({name: partial(attend, kernel)}, repeats=5, synchronise=synchronise)
+            times = interleave({name: partial(attend, kernel)}, repeats=5, synchronise=synchronise, pause=0.0)
             found[name] = 1e3 * times[name].median
         except RuntimeError:  # "No available kernel"
             found[name] = None

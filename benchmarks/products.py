@@ -81,5 +81,5 @@ def _time(products: list[Product], budget: float, draw: Callable, product: Calla
         lead = (batch,) if batch > 1 else ()
         a, b = draw((*lead, rows, inner)), draw((*lead, inner, columns))
         calls[batch, rows, inner, columns] = partial(product, a, b)
-    times: dict[tuple[int, ...], Timing] = interleave(calls, repeats=15, budget=budget)
+    times: dict[tuple[int, ...], Timing] = interleave(calls, repeats=15, budget=budget, pause=0.0)
     return sum(count * times[shape].minimum for shape, count in shapes.items())

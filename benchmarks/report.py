@@ -69,6 +69,8 @@ def summary(found: list[dict[str, Any]]) -> str:
                 "|---|---|---|---|---|---|",
                 *lines,
             ]
+        if result["command"] == "peers":
+            parts += [f"\n**peers**, {machine_line(result)}\n", *_peers(result["rows"])]
     return "\n".join(parts).strip() or "No results yet."
 
 
@@ -80,6 +82,17 @@ def _line(row: dict[str, Any]) -> str:
         cells.append(f"{ratio['median_of_rounds']:.2f}" if ratio else "")
     shares = [f"{row['efficiency'][n]:.2f}" for n in ("numpy", "torch") if n in row.get("efficiency", {})]
     return f"| {row['case']} | {' | '.join(cells)} | {', '.join(shares)} |"
+
+
+def _peers(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Our torch engine over each program that took part: the median of the rounds."""
+    names = [n for n in rows[0]["times"] if n not in ("numpy", "torch", "torch bf16")]
+    yield f"| case | torch, ms | {' | '.join(f'torch / {name}' for name in names)} |"
+    yield "|---|---|" + "---|" * len(names)
+    for row in rows:
+        found = [row["ratios"].get(f"torch / {name}") for name in names]
+        cells = ["" if ratio is None else f"{ratio['median_of_rounds']:.2f}" for ratio in found]
+        yield f"| {row['case']} | {row['times']['torch']['min_ms']:.4g} | {' | '.join(cells)} |"
 
 
 def machine_line(result: dict[str, Any]) -> str:

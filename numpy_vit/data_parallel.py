@@ -23,7 +23,7 @@ from vit_common.blas import blas_threads, one_blas_thread
 from vit_common.config import ViTConfig
 
 Array = np.ndarray
-LEAST_TOKENS, LEAST_PARAMS = 75_000, 5_000_000  # of a thread, numbers of (B, T, D), and of parameters (docs/speed.md)
+LEAST_TOKENS, LEAST_PARAMS = 50_000, 5_000_000  # of a thread, numbers of (B, T, D), and of parameters (docs/speed.md)
 
 
 def parallel_predict(

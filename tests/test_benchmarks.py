@@ -57,7 +57,8 @@ def run(*words: str) -> int:
 def test_contestants_take_turns_and_each_round_starts_with_another(monkeypatch):
     monkeypatch.setattr(measure, "SHORTEST", 0.0)
     calls = []
-    timings = measure.interleave({n: (lambda n=n: calls.append(n)) for n in "abc"}, repeats=3, warmup=1)
+    three = {n: (lambda n=n: calls.append(n)) for n in "abc"}
+    timings = measure.interleave(three, repeats=3, warmup=1, pause=0.0)
     assert "".join(calls[3:]) == "abcbcacab"
     assert all(len(t.samples) == 3 and t.minimum > 0 for t in timings.values())
 
@@ -66,7 +67,7 @@ def test_a_budget_stops_after_three_rounds_and_synchronisation_brackets_each_sam
     monkeypatch.setattr(measure, "SHORTEST", 0.0)
     log = []
     timings = measure.interleave(
-        {"a": lambda: log.append("a")}, 50, 1, lambda: log.append("sync"), budget=0.0
+        {"a": lambda: log.append("a")}, 50, 1, lambda: log.append("sync"), budget=0.0, pause=0.0
     )
     assert len(timings["a"].samples) == 3
     assert log == ["sync", "a", "sync"] * 4
@@ -76,8 +77,24 @@ def test_quick_calls_are_repeated_inside_a_sample(monkeypatch):
     clock = iter(np.arange(0, 100, 1e-4))  # every look at the clock is 0.1 ms later
     monkeypatch.setattr(measure.time, "perf_counter", lambda: float(next(clock)))
     calls = []
-    measure.interleave({"a": lambda: calls.append(1)}, repeats=1, warmup=1)
+    measure.interleave({"a": lambda: calls.append(1)}, repeats=1, warmup=1, pause=0.0)
     assert len(calls) == 1 + math.ceil(measure.SHORTEST / 1e-4)
+
+
+@pytest.mark.parametrize(("slow", "untimed"), [(False, 1), (True, 0)])
+def test_a_contestant_starts_when_the_threads_of_the_one_before_are_asleep(slow, untimed, monkeypatch):
+    """And warm: quick ones are called once more, before the clock is looked at."""
+    log, now = [], [0.0]
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: log.append("clock") or now[0])
+    monkeypatch.setattr(measure.time, "sleep", lambda seconds: log.append(seconds))
+
+    def call():
+        log.append("call")
+        now[0] += 0.2 if slow else 0.1
+
+    measure.interleave({"a": call}, repeats=1, warmup=1)
+    once = ["clock", "call", "clock"]
+    assert log == [*once, "clock", measure.PAUSE, *["call"] * untimed, *once]
 
 
 def test_statistics_of_a_timing():
@@ -292,6 +309,14 @@ def test_the_report_rewrites_only_what_stands_between_the_markers(tmp_path, caps
         report.between(f"a {report.BEGIN} b", "")
 
 
+def test_the_report_shows_our_torch_beside_its_peers():
+    times = {name: {"min_ms": 10.0} for name in ("numpy", "torch", "timm", "jax jit")}
+    ratios = {"torch / timm": {"median_of_rounds": 0.5}, "timm / torch": {"median_of_rounds": 2.0}}
+    lines = list(report._peers([{"case": "x", "times": times, "ratios": ratios}]))
+    assert lines[0] == "| case | torch, ms | torch / timm | torch / jax jit |"
+    assert lines[2] == "| x | 10 | 0.50 |  |"  # jax took no part in this row
+
+
 # ---- the commands
 
 
@@ -303,8 +328,13 @@ def test_small_runs_of_the_commands_write_results(results_folder, monkeypatch):
     assert run("model", "--presets", "digits", "--batches", "2", *quick) == 0
     assert run("train", "--presets", "digits", "--batch", "2", *quick) == 0
     assert run("stages", "--preset", "digits", "--batch", "2", *quick) == 0
+    assert run("shares", "--cases", "digits:3", *quick) == 1  # one thread
+    assert run("shares", "--cases", "digits:3", *quick, "--threads", "2") == 0
     written = {path.name for path in results_folder.iterdir()}
-    assert written == {"model-t.json", "train-t.json", "stages-t.json", "stages-t.png", "history.jsonl"}
+    commands = {"model-t.json", "train-t.json", "shares-t.json", "stages-t.json"}
+    assert written == {*commands, "stages-t.png", "history.jsonl"}
+    both = json.loads((results_folder / "shares-t.json").read_text())["rows"]
+    assert [set(row["ratios"]) for row in both] == [{f"{e} shares / {e} whole" for e in ("numpy", "torch")}] * 2
     row = json.loads((results_folder / "model-t.json").read_text())["rows"][0]
     assert {"case", "times", "parity", "ratios", "efficiency", "flops"} <= row.keys()
 

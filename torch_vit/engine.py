@@ -21,6 +21,7 @@ from torch_vit.transfer import Late, Upload
 from torch_vit.update import Update
 from vit_common.config import ViTConfig
 from vit_common.engine import StepResult, Trace, check_state
+from vit_common.memory import keep_freed_memory
 from vit_common.params import check_params, param_spec
 from vit_common.raw_images import RawImages
 from vit_common.recipe import Recipe
@@ -58,6 +59,8 @@ class TorchEngine:
     def load(self, config: ViTConfig, params: Mapping[str, Array], dtype: str = "float32") -> None:
         check_params(params, config)
         self.options.check_dtype(dtype)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.config, self.dtype = config, getattr(torch, dtype)
         self.model = self.make_model(config)
         self.model.to(self.dtype)
