@@ -242,6 +242,13 @@ def test_bfloat16_products_are_those_of_every_thread(three_threads, monkeypatch)
     assert (shares, sorted(seen, key=str)) == ([3], [(1, torch.bfloat16), (2, torch.bfloat16), (2, torch.bfloat16)])
 
 
+def test_the_torch_engine_keeps_freed_memory(monkeypatch):
+    calls = []
+    monkeypatch.setattr("torch_vit.engine.keep_freed_memory", lambda: calls.append(True))
+    TorchEngine(TorchOptions(device="cpu")).load(CONFIG, init_params(CONFIG, 0))
+    assert calls == [True]
+
+
 def count_shares(monkeypatch):
     """The number of shares, whenever the torch engine runs some side by side."""
     counts, run = [], torch_parallel.run

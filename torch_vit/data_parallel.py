@@ -2,9 +2,9 @@ r"""The batch split over threads on a CPU, one core each: data-parallel training
 
 The arithmetic of `numpy_vit.data_parallel`, $L = \sum_s \frac{B_s}{B} L_s$ and the same for the gradients. Torch's
 kernels use all cores by themselves, but the cores meet after each of them and wait there for the slowest; threads with
-a share of the batch meet once. `python -m benchmarks shares`, two cores: 0.74 to 1.04 of the time for shares of at least
-`LEAST_TOKENS`, 1.0 to 2.0 below. On other devices the shares come one after the other, known as gradient accumulation:
-autograd keeps the intermediates of one share only.
+a share of the batch meet once. `python -m benchmarks shares`, two cores: 0.74 to 1.04 of the time for shares from
+`LEAST_TOKENS` on, 1.0 to 2.0 below. On other devices the shares come one after the other, known as gradient
+accumulation: autograd keeps the intermediates of one share only.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
