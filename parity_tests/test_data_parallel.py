@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import numpy_vit
 from numpy_vit import data_parallel
 from numpy_vit.optimizer import adamw_init, adamw_step, sgd_init, sgd_step
+from parity_tests.planting import ROOT
 from parity_tests.strategies import at_most
 from parity_tests.tolerances import gamma, unit_roundoff
 from torch_vit import data_parallel as torch_parallel
@@ -168,6 +169,13 @@ def test_numpy_takes_no_more_threads_than_have_enough_to_do(monkeypatch):
         data_parallel.parallel_update(sgd_step, dict(params), params, sgd_init(params), lr=0.1)
         data_parallel.sum_grads([dict(params), params])
     assert counts == [1, 1, 2, 2, 3, 3]
+
+
+def test_both_engines_split_from_the_size_on_that_was_measured():
+    """docs/speed.md names it."""
+    assert data_parallel.LEAST_TOKENS == torch_parallel.LEAST_TOKENS == 50_000
+    assert data_parallel.LEAST_PARAMS == 5_000_000
+    assert "from\n50,000 on" in (ROOT / "docs" / "speed.md").read_text()
 
 
 @pytest.fixture
