@@ -110,7 +110,7 @@ def batch_shares(images: Array, config: ViTConfig, workers: int | None = None) -
 
 def _threads(workers: int | None, numbers: int, least: int) -> int:
     """`workers`; of None as many as BLAS has, but for each at least so many of the numbers."""
-    return min(blas_threads(), numbers // least) if workers is None else workers
+    return max(1, min(blas_threads(), numbers // least)) if workers is None else workers
 
 
 def split(count: int, workers: int | None = None) -> list[slice]:
