@@ -116,6 +116,14 @@ def test_a_common_attention_mask_is_not_split(module, ones):
     assert module.share_of(None, slice(0, 1)) == {}
 
 
+def test_no_two_gradients_share_memory():
+    """Autograd's of a single image may: those of positions and class token are views of one array."""
+    params, x, labels, _ = batch(CONFIG, images=1)
+    tensors = to_torch(params)
+    _, grads = torch_parallel.parallel_loss_and_grads(tensors, torch.from_numpy(x), torch.from_numpy(labels), CONFIG)
+    assert len({g.untyped_storage().data_ptr() for g in grads.values()}) == len(grads)
+
+
 def test_an_error_in_one_share_comes_out():
     params, x, labels, _ = batch(CONFIG)
     labels[-1] = 99

@@ -63,7 +63,7 @@ def parallel_loss_and_grads(
         return loss.detach(), list(torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True))
 
     loss, grads = sum_shares(_all(work, images, batch_shares(images, config, workers)))
-    return loss.item(), dict(zip(leaves, grads, strict=True))
+    return loss.item(), {name: g.clone() for name, g in zip(leaves, grads, strict=True)}  # no two share memory
 
 
 def batch_shares(images: Tensor, config: ViTConfig, workers: int | None = None) -> list[slice]:
