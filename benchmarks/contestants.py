@@ -95,8 +95,7 @@ def torch_contestant(case: Case) -> Contestant:
 
 
 def stock_contestant(case: Case, name: str = "torch stock", attention: str = "fused") -> Contestant:
-    """Our model in torch, run as any other torch program runs its own: linear layers by F.linear, one thread that
-    calls."""
+    """Our model in torch, run as other programs run theirs: linear layers by F.linear, the batch as one."""
     import torch
 
     from torch_vit import VisionTransformer, to_torch
@@ -112,18 +111,18 @@ def stock_contestant(case: Case, name: str = "torch stock", attention: str = "fu
         loss.backward()
         return loss.item()
 
-    @linear_layers(fast=False)
+    @stock_linear_layers()
     @torch.inference_mode()
     def forward(images: Array) -> Array:
         return model(torch.from_numpy(images)).numpy()
 
-    @linear_layers(fast=False)
+    @stock_linear_layers()
     def gradients(images: Array, labels: Array) -> Mapping[str, Array]:
         model.zero_grad()
         loss_and_backward(model, images, labels)
         return {name: p.grad.numpy() for name, p in model.named_parameters()}
 
-    @linear_layers(fast=False)
+    @stock_linear_layers()
     def step(images: Array, labels: Array) -> float:
         optimizer.zero_grad()
         loss = loss_and_backward(step_model, images, labels)
@@ -167,11 +166,11 @@ def serving(case: Case) -> list[Contestant]:
 
 
 @contextmanager
-def linear_layers(fast: bool) -> Iterator[None]:
-    """Torch's linear layers by the engine's rule, or all by F.linear."""
+def stock_linear_layers() -> Iterator[None]:
+    """Torch's linear layers all by F.linear, whatever the engine's rule."""
     from torch_vit import fast_cpu
 
-    before, fast_cpu.AVAILABLE = fast_cpu.AVAILABLE, fast and fast_cpu.AVAILABLE
+    before, fast_cpu.AVAILABLE = fast_cpu.AVAILABLE, False
     try:
         yield
     finally:

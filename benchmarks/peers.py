@@ -17,9 +17,9 @@ from benchmarks.contestants import (
     LR,
     Case,
     Contestant,
-    linear_layers,
     make_case,
     numpy_contestant,
+    stock_linear_layers,
     torch_contestant,
 )
 from benchmarks.measure import interleave
@@ -212,7 +212,7 @@ def onnxruntime(case: Case, threads: int) -> list[Contestant]:
     with (
         tempfile.TemporaryDirectory() as folder,
         warnings.catch_warnings(),
-        linear_layers(fast=False),  # an exporter knows F.linear
+        stock_linear_layers(),  # an exporter knows F.linear
     ):
         warnings.simplefilter("ignore")  # of the exporter, on the checks of shapes
         file = str(Path(folder) / "model.onnx")
