@@ -10,19 +10,21 @@ from collections.abc import Sequence
 from vit_common.errors import VitError
 
 COMMANDS = (
-    "stages", "model", "train", "shares", "profile", "memory", "cold", "scale", "cost", "peers", "gpu", "report",
+    "stages", "model", "train", "shares", "profile", "accuracy", "memory", "cold", "scale", "cost", "peers", "gpu",
+    "report",
 )  # fmt: skip
 # The CPU set: command and arguments, so chosen that all of it takes less than 15 minutes on 2 cores.
 CPU_SET = (
     ["cost"],
-    ["cold", "--budget", "40"],
+    ["cold", "--budget", "25"],
     ["stages", "--budget", "4"],
-    ["model", "--presets", "vit_tiny_patch16_224", "vit_small_patch16_224", "mnist_patch4", "--budget", "10"],
-    ["train", "--budget", "40"],
+    ["model", "--presets", "vit_small_patch16_224", "mnist_patch4", "--budget", "8"],
+    ["train", "--budget", "25"],
+    ["accuracy", "--presets", "vit_small_patch16_224", "mnist_patch4"],
     ["profile", "--repeats", "5"],
-    ["scale", "--budget", "3"],
+    ["scale", "--budget", "2"],
     ["memory", "--presets", "vit_small_patch16_224"],
-    ["ladder"],
+    ["ladder", "--budget", "3"],
     ["erf"],
     ["report"],
 )

@@ -71,6 +71,8 @@ def summary(found: list[dict[str, Any]]) -> str:
             ]
         if result["command"] == "peers":
             parts += [f"\n**peers**, {machine_line(result)}\n", *_peers(result["rows"])]
+        if result["command"] == "accuracy":
+            parts += [f"\n**accuracy**, {machine_line(result)}\n", *_accuracy(result["rows"])]
     return "\n".join(parts).strip() or "No results yet."
 
 
@@ -93,6 +95,16 @@ def _peers(rows: list[dict[str, Any]]) -> Iterator[str]:
         found = [row["ratios"].get(f"torch / {name}") for name in names]
         cells = ["" if ratio is None else f"{ratio['median_of_rounds']:.2f}" for ratio in found]
         yield f"| {row['case']} | {row['times']['torch']['min_ms']:.4g} | {' | '.join(cells)} |"
+
+
+def _accuracy(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Relative errors of float32 against float64."""
+    yield "| case | NumPy | torch | NumPy / torch |"
+    yield "|---|---|---|---|"
+    for row in rows:
+        for what, errors in row["errors"].items():
+            ratio = row["error_ratios"][what]["numpy / torch"]
+            yield f"| {row['case']}, {what} | {errors['numpy']:.2e} | {errors['torch']:.2e} | {ratio:.2f} |"
 
 
 def machine_line(result: dict[str, Any]) -> str:
@@ -127,7 +139,7 @@ def page(found: list[dict[str, Any]], folder: Path, target: Path) -> str:
                     f"Products, {unit}: " + ", ".join(f"{n} {v:.4g}" for n, v in result[kind].items()) + ".",
                     "",
                 ]
-        lines += list(_table(result))
+        lines += list(_accuracy(result["rows"]) if result["command"] == "accuracy" else _table(result))
         if (folder / f"{stem}.png").exists():
             lines += ["", f"![{stem}]({Path('..') / 'benchmarks' / 'results' / f'{stem}.png'})"]
     return "\n".join(lines) + "\n"

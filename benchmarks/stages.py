@@ -1,125 +1,23 @@
 r"""`stages`: every stage forward and backward at the sizes of a preset, both engines, roofline.
 
-Bytes moved are the compulsory ones: each input, parameter and output once, cache and gradients included in
-the backward. Operations are those of the matrix products; a stage without any is judged by its bytes alone.
+The stages of the plain model, or with `--variants` those that the variants are assembled from; not the encoders, which
+are blocks in a row. Operations are those of the matrix products; a stage without any is judged by the bytes that it has
+to move (`stage_case`).
 """
 
 import argparse
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-import numpy_vit
 from benchmarks import common, machine, plots, results
 from benchmarks.measure import interleave
-from benchmarks.parity import within
-from parity_tests.tolerances import LAMBDA, Probable
+from benchmarks.stage_case import StageCase
+from benchmarks.stage_variants import variant_cases
 from vit_common.config import ViTConfig
 from vit_common.masks import keyed_rng
 from vit_common.params import param_spec, sub
 
 HELP = "every stage forward and backward, both engines, with a roofline picture"
-Array = np.ndarray
-
-
-class StageCase:
-    """One stage at one size: its arrays (float32), options, operations; `x` first."""
-
-    def __init__(
-        self, name: str, arrays: dict[str, Array], options: dict[str, Any] | None = None, flops: int = 0
-    ):
-        from parity_tests.harness import STAGES
-
-        self.stage, self.name, self.arrays, self.options, self.flops = (
-            STAGES[name],
-            name,
-            arrays,
-            options or {},
-            flops,
-        )
-        y, self.cache = self.stage.forward(numpy_vit, arrays, self.options)
-        dy = keyed_rng(1, name).standard_normal(np.shape(y), np.float32)  # random, never ones
-        self.dy = float(dy) if name == "cross_entropy" else dy
-        self.y = np.asarray(y)
-
-    @property
-    def bytes_forward(self) -> int:
-        return sum(a.nbytes for a in self.arrays.values()) + self.y.nbytes
-
-    @property
-    def bytes_backward(self) -> int:
-        return 2 * sum(a.nbytes for a in self.arrays.values()) + self.y.nbytes
-
-    def numpy_calls(self) -> tuple[Callable, Callable]:
-        return (
-            lambda: self.stage.forward(numpy_vit, self.arrays, self.options)[0],
-            lambda: self.stage.backward(numpy_vit, self.dy, self.cache, self.arrays),
-        )
-
-    def torch_calls(self) -> tuple[Callable, Callable]:
-        """The forward without a graph, and the backward alone of a graph that is kept."""
-        import torch
-
-        leaves = {n: torch.from_numpy(a).requires_grad_() for n, a in self.arrays.items()}
-        function = _torch_function(self)
-        y = function(leaves)
-        dy = torch.as_tensor(self.dy, dtype=y.dtype).reshape(y.shape)
-
-        def forward() -> Any:
-            with torch.no_grad():
-                return function(leaves)
-
-        def backward() -> dict[str, Any]:
-            inputs = list(leaves.values())
-            grads = torch.autograd.grad(y, inputs, dy, retain_graph=True, allow_unused=True)
-            return {
-                n: torch.zeros_like(leaves[n]) if g is None else g for n, g in zip(leaves, grads, strict=True)
-            }
-
-        return forward, backward
-
-    def assert_parity(self) -> dict[str, float]:
-        """Both engines against the derived bound; see `benchmarks.parity`."""
-        inputs = {n: Probable(a, 0.0, np.float32) for n, a in self.arrays.items()}
-        with np.errstate(over="ignore", invalid="ignore"):
-            y, pullback = self.stage.bounded(inputs, self.options)
-            wanted = pullback(Probable(self.dy, 0.0, np.float32))
-        if "x" in wanted and "x" not in self.arrays:
-            wanted[next(iter(self.arrays))] = wanted.pop("x")
-        shares = {}
-        for engine, (forward, backward) in {"numpy": self.numpy_calls(), "torch": self.torch_calls()}.items():
-            worst = within(f"{engine}: {self.name}", forward(), y.v, LAMBDA * y.e)
-            for name, g in backward().items():
-                bound = np.broadcast_to(LAMBDA * wanted[name].e, np.shape(wanted[name].v))
-                worst = max(
-                    worst, within(f"{engine}: gradient of {name} of {self.name}", g, wanted[name].v, bound)
-                )
-            shares[engine] = worst
-        return shares
-
-
-def _torch_function(case: StageCase) -> Callable[[dict[str, Any]], Any]:
-    """The stage as the torch model runs it: the modules, and the fused attention."""
-    import torch
-
-    import torch_vit
-
-    modules = {
-        "multi_head": torch_vit.MultiHead,
-        "mlp": torch_vit.Mlp,
-        "encoder_block": torch_vit.EncoderBlock,
-    }
-    if case.name in modules:
-        with torch.device("meta"):
-            module = modules[case.name](case.options["config"])
-        return lambda leaves: torch.func.functional_call(
-            module, {n: t for n, t in leaves.items() if n != "x"}, (leaves["x"],)
-        )
-    if case.name == "attention":
-        return lambda leaves: torch_vit.fused_attention_forward(*leaves.values())
-    return lambda leaves: case.stage.torch(leaves, case.options)
-
 
 def make_cases(config: ViTConfig, batch: int) -> list[StageCase]:
     """The stages at the sizes they have in this model."""
@@ -153,11 +51,13 @@ def make_cases(config: ViTConfig, batch: int) -> list[StageCase]:
         StageCase("layer_norm", norm, {"eps": config.norm_eps}),
         StageCase("gelu", {"x": draw(batch, tokens, hidden)}),
         StageCase("dropout", {"x": x}, {"mask": rng.random(x.shape) >= 0.1, "rate": 0.1}),
+        StageCase("drop_path", {"x": x}, {"mask": rng.random(batch) >= 0.1, "rate": 0.1}),
         StageCase("softmax", {"x": draw(batch, heads, tokens, tokens)}),
         StageCase("attention", qkv, flops=attention),
         StageCase("multi_head", {"x": x, **sub(block, "attn")}, options, attention + linears["attn"]),
         StageCase("mlp", {"x": x, **sub(block, "mlp")}, options, linears["mlp"]),
         StageCase("encoder_block", {"x": x, **block}, options, whole),
+        StageCase("pool", {"x": x}, {"pool": "mean", "prefix": 1}),
         StageCase("head", {"x": x, **sub(spec, "head")}, options, 2 * batch * width * classes),
         StageCase(
             "cross_entropy",
@@ -171,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_options(parser)
     parser.add_argument("--preset", default="vit_small_patch16_224", help="the model whose sizes are taken")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--variants", action="store_true", help="the variants' stages instead; a file of their own")
     parser.set_defaults(budget=6.0)
 
 
@@ -179,8 +80,10 @@ def run(args: argparse.Namespace) -> int:
     with machine.threads(args.threads):
         result = common.start("stages", args)
         result |= {"preset": args.preset, "batch": args.batch, "bandwidth_gbs": machine.bandwidth()}
+        if args.variants:
+            result["label"] = f"variants-{result['label']}"
         peak = result["ceilings_gflops"]
-        for case in make_cases(config, args.batch):
+        for case in (variant_cases if args.variants else make_cases)(config, args.batch):
             parity = case.assert_parity()
             for i, way in enumerate(("forward", "backward")):
                 calls = {"numpy": case.numpy_calls()[i], "torch": case.torch_calls()[i]}

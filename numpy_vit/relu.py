@@ -19,8 +19,10 @@ def relu_forward(x: Array) -> tuple[Array, ReluCache]:
     Nair and Hinton 2010. NaN is not <= 0: it stays NaN, with slope 1, as in PyTorch. Of complex numbers (complex-step
     derivatives) the real part decides.
     """
-    passes = ~((x.real if np.iscomplexobj(x) else x) <= 0)
-    return np.where(passes, x, x.dtype.type(0)), ReluCache(passes)
+    passes = ~(x.real <= 0)
+    zero = x.dtype.type(0)
+    y = np.where(passes, x, zero) if np.iscomplexobj(x) else np.maximum(x, zero)
+    return y, ReluCache(passes)
 
 
 def relu_backward(dy: Array, cache: ReluCache) -> Array:

@@ -19,9 +19,12 @@ def sigmoid(x: Array) -> Array:
 
     With the exponential of $-|x|$ nothing overflows and nothing cancels: the error is a few units roundoff of $\sigma$.
     """
-    left = x.real < 0
-    tail = np.exp(np.where(left, x, -x))  # exp(-|x|); a complex step keeps its derivative
-    return np.where(left, tail, 1.0) / (1.0 + tail)
+    right = x.real >= 0
+    tail = np.exp(np.where(right, -x, x) if np.iscomplexobj(x) else -np.abs(x))  # exp(-|x|), a complex step's too
+    gate = tail * ~right  # the numerator on the left; np.where takes ten times as long
+    gate += right  # and 1 on the right
+    gate /= tail + 1.0
+    return gate
 
 
 def silu_forward(x: Array) -> tuple[Array, SiluCache]:
