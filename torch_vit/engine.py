@@ -102,7 +102,8 @@ class TorchEngine:
         ones, relative position biases, positions resized) and where a mask is looked at (patch dropout, attention and
         padding masks).
         """
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         self.update.optimizer.zero_grad()
         begin(self.options, self.device)
         with numerics(self.options):

@@ -31,7 +31,8 @@ class Predictor:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         model = self.current()
-        model.eval()
+        if model.training:  # to look at every module takes half a millisecond
+            model.eval()
         count = len(images)
         if self.options.compile:  # the last batch of a split is smaller: filled up, it needs no compilation of its own
             self.size = max(self.size, count)
