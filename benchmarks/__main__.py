@@ -20,7 +20,7 @@ CPU_SET = (
     ["stages", "--budget", "4"],
     ["model", "--presets", "vit_small_patch16_224", "mnist_patch4", "--budget", "8"],
     ["train", "--budget", "25"],
-    ["accuracy", "--presets", "vit_small_patch16_224", "mnist_patch4"],
+    ["accuracy", "--presets", "vit_tiny_patch16_224", "mnist_patch4", "--draws", "2"],
     ["profile", "--repeats", "5"],
     ["scale", "--budget", "2"],
     ["memory", "--presets", "vit_small_patch16_224"],
