@@ -27,8 +27,7 @@ BUGS = (
     Bug("gelu_tanh_slope_without_the_cubic", "gelu_tanh", "u' without its square term",
         (Edit("gelu_tanh", "gelu_tanh_backward", "1.0 + 3 * 0.044715 * (x * x)", "1.0"),)),
     Bug("relu_slope_at_zero", "relu", "a slope of 1 at zero",
-        (Edit("relu", "relu_forward", "~((x.real if np.iscomplexobj(x) else x) <= 0)",
-              "~((x.real if np.iscomplexobj(x) else x) < 0)"),)),
+        (Edit("relu", "relu_forward", "~(x.real <= 0)", "~(x.real < 0)"),)),
     Bug("layer_scale_over_one_axis", "layer_scale", "gamma's gradient summed over the batch, not over the tokens",
         (Wrong("layer_scale", "layer_scale_backward", """(dy, cache):
             return right(dy, cache)[0], {"gamma": (dy * cache.x).sum(axis=0)}"""),)),
